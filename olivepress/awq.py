@@ -1,0 +1,93 @@
+"""Activation-aware weight quantization (AWQ, Lin et al. 2023, arXiv:2306.00978) by AutoAWQ.
+
+AutoAWQ 0.2.9 is archived upstream. Two things keep it working here: a name that transformers renamed is put
+back before it is imported, and symmetric quantization gets the explicit zero points that its GEMM layout stores.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from olivepress import checkpoint
+from olivepress.errors import PressError
+
+
+def import_autoawq() -> ModuleType:
+    """The ``awq`` package. transformers 5 renamed an activation that it imports and never uses here."""
+    import transformers.activations as activations
+
+    if not hasattr(activations, "PytorchGELUTanh"):
+        activations.PytorchGELUTanh = activations.GELUTanh
+    import awq
+
+    return awq
+
+
+def check_layers(folder: Path, group_size: int) -> None:
+    """PressError unless every linear layer can be cut into groups of ``group_size`` and packed by 8 int4 a word."""
+    for name, info in checkpoint.tensors(folder).items():
+        if ".layers." not in name or len(info.shape) != 2:
+            continue
+        rows, columns = info.shape
+        if columns % group_size:
+            raise PressError(
+                f"quantize.group_size: {group_size} does not divide {name}, which has {columns} inputs. "
+                f"Choose a size that does: {', '.join(str(s) for s in (16, 32, 64, 128) if columns % s == 0) or 'none'}."
+            )
+        if rows % 64:
+            raise PressError(f"{name}: {rows} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it.")
+
+
+def quantize_awq(
+    base: Path,
+    out: Path,
+    *,
+    blocks: list[list[int]],
+    group_size: int,
+    zero_point: bool,
+    device: str,
+    trust_remote_code: bool,
+) -> None:
+    """Write an int4 AWQ checkpoint (GEMM layout) of ``base`` to the folder ``out``.
+
+    ``blocks`` holds the calibration tokens, equal lengths. Weights are [in, out/8] int32, scales [in/group, out]
+    float16, zero points [in/group, out/8] int32; norms, embeddings and the head stay float16.
+    ``device`` is "cpu" or "cuda". Without ``zero_point`` the grid is symmetric and every zero point is 8.
+    """
+    architecture = checkpoint.read_config(base)["model_type"]
+    check_layers(base, group_size)
+    awq = import_autoawq()
+    import torch
+    from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP
+    from awq.quantize.quantizer import AwqQuantizer
+    from transformers import AutoTokenizer
+
+    if architecture not in AWQ_CAUSAL_LM_MODEL_MAP:
+        raise PressError(
+            f"{base / 'config.json'}: AutoAWQ has no recipe for model_type {architecture!r}. "
+            "Use quantize.algorithm rtn, gptq or kquant."
+        )
+
+    class SymmetricQuantizer(AwqQuantizer):
+        def pseudo_quantize_tensor(self, w: "torch.Tensor") -> tuple[Any, Any, Any]:
+            w, scales, _ = super().pseudo_quantize_tensor(w)
+            return w, scales, torch.full_like(scales, 8)  # the middle of 0…15, which is what it means by zero
+
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    model = awq.AutoAWQForCausalLM.from_pretrained(
+        str(base), trust_remote_code=trust_remote_code, safetensors=True, device_map="cpu", use_cache=False
+    )
+    generation_config = model.model.generation_config.to_dict()
+    model.quantize(
+        tokenizer,
+        quant_config={"zero_point": zero_point, "q_group_size": group_size, "w_bit": 4, "version": "GEMM"},
+        calib_data=blocks,
+        max_calib_samples=len(blocks),
+        max_calib_seq_len=len(blocks[0]),
+        quantizer_cls=AwqQuantizer if zero_point else SymmetricQuantizer,
+    )
+    model.quant_config.zero_point = True  # the file holds them either way, and readers must use them
+    model.save_quantized(str(out))
+    # AutoAWQ turns sampling on in the generation config; the base's own settings are the right ones.
+    type(model.model.generation_config).from_dict(generation_config).save_pretrained(out)
+    tokenizer.save_pretrained(out)

@@ -1,0 +1,124 @@
+"""Open LoRA inputs on an exported graph: one int4 base, any adapter of any rank loaded over it at run time.
+
+Upstream cannot do this: the GenAI builder takes either a quantized checkpoint or an adapter, and with an adapter it
+re-quantizes everything, the LoRA matrices included, and the model then fails when no adapter is active
+(onnxruntime-genai #1661, Olive #2277).
+
+Every quantized projection y = x·W becomes y = x·W + (x·A)·B. A [K, rank] and B [rank, N] are graph inputs with
+initializers of rank zero as their defaults, so that without an adapter the added term is an empty product.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from olivepress.errors import PressError
+
+PROJECTION = re.compile(r"/model/layers\.(?P<layer>\d+)/(?:attn|mlp)/(?P<name>\w+)/MatMul(?:NBits)?")
+# Projections that some checkpoints or graphs pack into one matrix, in the order in which they are packed.
+MODEL_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side>[AB])\.weight")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A projection with LoRA inputs: layer number, the graph's name for it, inputs K, outputs N, numpy dtype."""
+
+    layer: int
+    name: str
+    inputs: int
+    outputs: int
+    dtype: str
+
+    @property
+    def lora_a(self) -> str:
+        return f"model.layers.{self.layer}.{self.name}.lora_A.weight"
+
+    @property
+    def lora_b(self) -> str:
+        return f"model.layers.{self.layer}.{self.name}.lora_B.weight"
+
+
+def add_lora_inputs(model_path: Path) -> int:
+    """Add the inputs to every projection of the ONNX file, in place; returns how many projections have them.
+
+    Only the graph is read and written, the external data stays as it is. Raises PressError if no node is known.
+    """
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(model_path, load_external_data=False)
+    graph = model.graph
+    dtypes = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    nodes = []
+    count = 0
+    for node in graph.node:
+        nodes.append(node)
+        match = PROJECTION.fullmatch(node.name)
+        if not match:
+            continue
+        output = node.output[0]
+        elem_type = dtypes[output]
+        inputs, outputs = _shape(node, shapes)
+        dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+        projection = Projection(int(match["layer"]), match["name"], inputs, outputs, dtype.name)
+        defaults = ((projection.lora_a, (inputs, 0)), (projection.lora_b, (0, outputs)))
+        for name, shape in defaults:
+            rank = f"{projection.layer}.{projection.name}.rank"
+            graph.input.append(helper.make_tensor_value_info(name, elem_type, [size or rank for size in shape]))
+            graph.initializer.append(numpy_helper.from_array(np.zeros(shape, dtype), name))
+        prefix = f"{node.name}/lora"
+        node.output[0] = f"{prefix}/base"
+        nodes += [
+            helper.make_node("MatMul", [node.input[0], projection.lora_a], [f"{prefix}/a"], f"{prefix}/A"),
+            helper.make_node("MatMul", [f"{prefix}/a", projection.lora_b], [f"{prefix}/b"], f"{prefix}/B"),
+            helper.make_node("Add", [node.output[0], f"{prefix}/b"], [output], f"{prefix}/Add"),
+        ]
+        count += 1
+    if not count:
+        raise PressError(f"{model_path}: found no projection to give LoRA inputs; nodes are named unlike {PROJECTION.pattern}")
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.save(model, model_path)
+    return count
+
+
+def _shape(node: "onnx.NodeProto", shapes: dict[str, list[int]]) -> tuple[int, int]:  # noqa: F821
+    """(K, N) of a MatMulNBits or MatMul node."""
+    if node.op_type == "MatMul":
+        inputs, outputs = shapes[node.input[1]]
+        return inputs, outputs
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    return attributes["K"], attributes["N"]
+
+
+def projections(model_path: Path) -> dict[tuple[int, str], Projection]:
+    """(layer, name) -> Projection of an ONNX file that add_lora_inputs has treated."""
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(model_path, load_external_data=False)
+    sides: dict[tuple[int, str], dict[str, int]] = {}
+    dtypes: dict[tuple[int, str], str] = {}
+    for value in model.graph.input:
+        match = INPUT.fullmatch(value.name)
+        if match:
+            key = (int(match["layer"]), match["name"])
+            tensor = value.type.tensor_type
+            axis = 0 if match["side"] == "A" else 1
+            sides.setdefault(key, {})[match["side"]] = tensor.shape.dim[axis].dim_value
+            dtypes[key] = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    if not sides:
+        raise PressError(f"{model_path}: the graph has no LoRA inputs. Export it with stages/auto_opt.py.")
+    return {key: Projection(*key, size["A"], size["B"], dtypes[key]) for key, size in sides.items()}
+
+
+def qkv_sizes(model_folder: Path) -> tuple[int, int, int]:
+    """Outputs of q, k and v, from genai_config.json."""
+    decoder = json.loads((model_folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+    size = decoder["head_size"]
+    key_value = decoder["num_key_value_heads"] * size
+    return decoder["num_attention_heads"] * size, key_value, key_value

@@ -1,0 +1,112 @@
+"""Where a base model comes from: a folder, the Hugging Face hub at a commit, or the Azure ML catalog."""
+
+import re
+import shutil
+from pathlib import Path
+
+import click
+
+from olivepress import checkpoint
+from olivepress.errors import PressError
+
+# What a checkpoint needs to run, and nothing that can run by itself: no pickles, no *.py.
+FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "merges.txt",
+    "vocab.txt",
+    "LICENSE*",
+    "NOTICE*",
+    "README.md",
+)
+HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def bring(source: str, folder: Path, *, trust_remote_code: bool) -> str:
+    """Put the checkpoint that ``source`` names into ``folder``, check it, and return where it came from.
+
+    The returned text names the exact revision (a commit for the hub). Raises PressError for a source that is
+    malformed, unreachable, unsafe or incomplete.
+    """
+    patterns = (*FILES, "*.py") if trust_remote_code else FILES
+    if source.startswith("hf://"):
+        came_from = _from_hub(source, folder, patterns)
+    elif source.startswith("azureml://"):
+        raise PressError(
+            f"model.source: {source}: the Azure ML catalog is not supported yet. "
+            "Download the model to a folder and name that, or use hf://owner/name@commit."
+        )
+    elif "://" in source:
+        raise PressError(
+            f"model.source: {source}: unknown scheme. Expected a folder, hf://owner/name@revision or azureml://…"
+        )
+    else:
+        came_from = _from_folder(Path(source), folder, patterns)
+    checkpoint.check(folder)
+    return came_from
+
+
+def _from_folder(source: Path, folder: Path, patterns: tuple[str, ...]) -> str:
+    if not source.is_dir():
+        raise PressError(f"model.source: {source}: no such folder. Expected a Hugging Face checkpoint folder.")
+    checkpoint.check(source)
+    folder.mkdir(parents=True)
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
+        shutil.copyfile(path, folder / path.name)
+    return source.as_posix()
+
+
+def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
+    """Download with huggingface_hub: a progress bar a file, and files already complete are not fetched again."""
+    match = HUB.fullmatch(source)
+    if not match:
+        raise PressError(f"model.source: {source}: expected hf://owner/name@revision (a commit, tag or branch).")
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name, revision = match["name"], match["revision"]
+    try:
+        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+        if not COMMIT.fullmatch(revision):
+            raise PressError(
+                f"model.source: {source}: {revision!r} can move, so the same params could give another model. "
+                f"It is at commit {info.sha} now: write hf://{name}@{info.sha}"
+            )
+        files = [sibling.rfilename for sibling in info.siblings or []]
+        if not any(file.endswith(".safetensors") for file in files):
+            raise PressError(
+                f"model.source: {source}: this revision has no safetensors ({len(files)} files). "
+                "Pickled weights are not loaded: choose a revision or a model that has safetensors."
+            )
+        click.echo(f"{name} at commit {info.sha}", err=True)
+        snapshot_download(name, revision=info.sha, local_dir=folder, allow_patterns=list(patterns))
+    except GatedRepoError as error:
+        raise PressError(
+            f"model.source: {source}: gated. Accept its terms on its page, then set HF_TOKEN to a token that may read it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise PressError(f"model.source: {source}: the repository has no revision {revision!r}.") from error
+    except RepositoryNotFoundError as error:
+        raise PressError(
+            f"model.source: {source}: no such model, or a private one. Check the name; set HF_TOKEN for a private one."
+        ) from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PressError(
+            f"model.source: {source}: the hub cannot be reached ({reason}). Check the network, proxy and HF_HUB_OFFLINE, "
+            "then rerun: files already fetched are kept. Or name a local folder."
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's own bookkeeping: dates and paths
+    return f"hf://{name}@{info.sha}"

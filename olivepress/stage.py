@@ -1,0 +1,72 @@
+"""What every stage script shares: its command line, its way to fail and its cost record."""
+
+import errno
+import functools
+import os
+import platform
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from olivepress.errors import PressError
+from olivepress.outputs import write_json
+
+# An existing file or folder that a stage reads; a place that it writes.
+InFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+InFolder = click.Path(exists=True, file_okay=False, path_type=Path)
+Out = click.Path(path_type=Path)
+
+
+def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
+    """Turn a function into a stage: a Click command with ``--cost`` and the house's error handling.
+
+    ``dvc.yaml`` unpacks params under their own spelling (``--group_size``), people type hyphens: both work.
+    The function may return figures of its own (seconds, tokens per second, ...) for the cost file.
+
+    Ctrl-C ends with status 130 and SIGTERM with 143, both after the partial outputs are removed.
+    """
+
+    @functools.wraps(function)
+    def run(cost: Path | None, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _terminate)
+        start = time.perf_counter()
+        try:
+            figures = function(**options) or {}
+        except KeyboardInterrupt:
+            click.echo("Interrupted: partial outputs removed, earlier ones untouched.", err=True)
+            raise SystemExit(130) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise PressError(f"no disk space left while writing{_where(error)}: free some and rerun.") from error
+        if cost:
+            write_json(cost, {"seconds": round(time.perf_counter() - start, 2), **figures, **_machine()})
+
+    cost_option = click.option("--cost", type=Out, help="Where to write the cost: seconds, peak memory, machine.")
+    settings = {
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+        "show_default": True,
+        "max_content_width": 110,
+    }
+    return click.command(context_settings=settings)(cost_option(run))
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """SIGTERM unwinds the stack like an exception, so that partial outputs are removed."""
+    click.echo("Terminated: partial outputs removed, earlier ones untouched.", err=True)
+    raise SystemExit(128 + signum)
+
+
+def _where(error: OSError) -> str:
+    return f" {error.filename}" if error.filename else ""
+
+
+def _machine() -> dict[str, Any]:
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    figures = {"peak_memory_mib": round(peak_kib / 1024), "cpus": os.cpu_count(), "machine": platform.machine()}
+    return figures

@@ -1,0 +1,45 @@
+"""Export the quantized base for one target, with open LoRA inputs. Knows of no adapter."""
+
+from pathlib import Path
+
+import click
+
+from olivepress import checkpoint
+from olivepress.lora_inputs import add_lora_inputs
+from olivepress.olive_pass import PROVIDERS
+from olivepress.onnx_export import ACTIVATIONS, HEADS, MODEL, Target, export
+from olivepress.outputs import sizes, whole, write_json
+from olivepress.stage import InFolder, Out, stage
+
+
+@stage
+@click.option("--model", type=InFolder, required=True, help="Quantized checkpoint folder.")
+@click.option("--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0], help="Execution provider of the target.")
+@click.option("--precision", type=click.Choice(["int4", "int8"]), default="int4", help="Weights of what is not quantized yet.")
+@click.option("--lm-head", type=click.Choice(list(HEADS)), default="int8", help="How the output head is stored.")
+@click.option("--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in.")
+@click.option("--trust-remote-code/--no-trust-remote-code", default=False)
+@click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
+@click.option("--quality", type=Out, required=True, help="JSON: sizes.")
+def main(
+    model: Path,
+    provider: str,
+    precision: str,
+    lm_head: str,
+    activations: str,
+    trust_remote_code: bool,
+    out: Path,
+    quality: Path,
+) -> None:
+    """Write model.onnx, its data, genai_config.json and the tokenizer to OUT."""
+    checkpoint.check(model)
+    with whole(out) as scratch:
+        export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
+        count = add_lora_inputs(scratch / MODEL)
+        checkpoint.carry_licence(model, scratch)
+    files = sizes(out)
+    write_json(quality, {"bytes": sum(files.values()), "lora_projections": count, "files": files})
+
+
+if __name__ == "__main__":
+    main()

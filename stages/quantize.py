@@ -1,0 +1,89 @@
+"""Quantize the base once: AWQ by AutoAWQ, or Olive's rtn, gptq or kquant."""
+
+import os
+from pathlib import Path
+
+import click
+
+from olivepress import checkpoint
+from olivepress.awq import quantize_awq
+from olivepress.calibration import calibration_blocks
+from olivepress.errors import PressError
+from olivepress.olive_quantize import PASSES, quantize_olive
+from olivepress.outputs import sha256, whole, write_json
+from olivepress.stage import InFile, InFolder, Out, stage
+
+
+@stage
+@click.option("--base", type=InFolder, required=True, help="Checkpoint folder.")
+@click.option("--algorithm", type=click.Choice(["awq", *PASSES]), default="awq")
+@click.option("--bits", type=click.Choice(["4", "8"]), default="4", help="Bits a weight; awq has 4 only.")
+@click.option("--group-size", type=click.Choice(["16", "32", "64", "128"]), default="128", help="Weights that share a scale.")
+@click.option("--zero-point/--no-zero-point", default=True, help="Asymmetric grid, or symmetric around zero.")
+@click.option("--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq and gptq.')
+@click.option("--samples", type=click.IntRange(1), default=128, help="Calibration sequences.")
+@click.option("--sequence-length", type=click.IntRange(16), default=512, help="Tokens in each.")
+@click.option("--seed", type=int, default=0, help="Order in which calibration rows are taken.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--trust-remote-code/--no-trust-remote-code", default=False)
+@click.option("--out", type=Out, required=True, help="Folder for the quantized checkpoint.")
+@click.option("--quality", type=Out, required=True, help="JSON: sizes and bits per weight.")
+def main(
+    base: Path,
+    algorithm: str,
+    bits: str,
+    group_size: str,
+    zero_point: bool,
+    calibration_data: Path,
+    samples: int,
+    sequence_length: int,
+    seed: int,
+    device: str,
+    trust_remote_code: bool,
+    out: Path,
+    quality: Path,
+) -> None:
+    """Write an ordinary Hugging Face checkpoint with int4 (or int8) weights to OUT."""
+    before = checkpoint.check(base)
+    if algorithm == "awq" and bits != "4":
+        raise PressError(f"quantize.bits: awq packs 4 bits, not {bits}. Use rtn, gptq or kquant for 8.")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # AutoAWQ and Olive take any GPU they see
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    blocks = calibration_blocks(
+        calibration_data, tokenizer, samples=samples, sequence_length=sequence_length, seed=seed
+    )
+    common = {
+        "blocks": blocks,
+        "group_size": int(group_size),
+        "zero_point": zero_point,
+        "trust_remote_code": trust_remote_code,
+    }
+    with whole(out) as scratch:
+        if algorithm == "awq":
+            quantize_awq(base, scratch, device=device, **common)
+        else:
+            quantize_olive(base, scratch, algorithm=algorithm, bits=int(bits), **common)
+        checkpoint.carry_licence(base, scratch)
+    after = checkpoint.tensors(out)
+    quantized = {name.removesuffix(".qweight") for name in after if name.endswith(".qweight")}
+    packed = sum(info.nbytes for name, info in after.items() if name.rpartition(".")[0] in quantized)
+    weights = sum(before[f"{name}.weight"].count for name in quantized)
+    sizes = {"base": sum(i.nbytes for i in before.values()), "quantized": sum(i.nbytes for i in after.values())}
+    write_json(
+        quality,
+        {
+            "weight_bytes": sizes,
+            "size_ratio": round(sizes["quantized"] / sizes["base"], 4),
+            "quantized_layers": len(quantized),
+            "bits_per_quantized_weight": round(8 * packed / weights, 3),
+            "bits_per_weight": round(8 * sizes["quantized"] / sum(info.count for info in before.values()), 3),
+            "calibration": {"data": calibration_data.as_posix(), "sha256": sha256(calibration_data)},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

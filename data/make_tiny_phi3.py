@@ -256,10 +256,8 @@ def train(
 
         is_answer = kinds[:, 1:] == ANSWER
         answer_loss = (losses.detach() * is_answer).sum() / is_answer.sum().clamp(min=1)
-        recent = [
-            *recent[-99:],
-            torch.stack([loss.detach(), answer_loss]),
-        ]  # no .item(): the GPU need not wait
+        # Kept as tensors: reading their values at each step would make the GPU wait.
+        recent = [*recent[-99:], torch.stack([loss.detach(), answer_loss])]
         if step % eval_every == 0 or step in (1, steps):
             mean, answers = torch.stack(recent).mean(0).tolist()
             perplexity = perplexities(model, (held_out[0][:64], held_out[1][:64]))

@@ -15,7 +15,6 @@ count and one set of library versions; on CUDA it is seeded, but the last bits m
 
 import json
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -174,9 +173,7 @@ def pack(documents: Documents, order: np.ndarray, pad: int, device: torch.device
     return torch.from_numpy(tokens).to(device), torch.from_numpy(kinds).to(device)
 
 
-def training_batches(
-    documents: Documents, batch: int, seed: int, pad: int, device: torch.device
-) -> Iterator[Rows]:
+def training_batches(documents: Documents, batch: int, seed: int, pad: int, device: torch.device) -> Iterator[Rows]:
     """Endless batches of tokens and kinds, (batch, INPUT_TOKENS + 1) each; every epoch is packed afresh."""
     epoch = 0
     while True:
@@ -299,8 +296,8 @@ def save(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast, summary: di
         if size > MAX_FOLDER_BYTES:
             raise click.ClickException(f"the folder has {size} bytes, more than {MAX_FOLDER_BYTES}")
         if out.exists():
-            os.rename(out, old)
-        os.rename(new, out)
+            out.rename(old)
+        new.rename(out)
         shutil.rmtree(old, ignore_errors=True)
     return size
 
@@ -309,9 +306,7 @@ def save(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast, summary: di
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Output [data/tiny-phi3].")
 @click.option("--steps", type=click.IntRange(1), default=7000, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Rows of 256 tokens.")
-@click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="At its peak."
-)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="At its peak.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="For text and weights.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--text-mb", type=click.FloatRange(0.5), default=24.0, show_default=True, help="Text to make.")
@@ -364,9 +359,7 @@ def main(
         "parameters": model.num_parameters(),
         "vocab_size": VOCAB_SIZE,
         "text_bytes": sum(len(text.encode()) for text in train_texts + held_out_texts),
-        "distinct_words": len(
-            {word.lower() for text in train_texts for word in re.findall(r"[^\W\d_]+", text)}
-        ),
+        "distinct_words": len({word.lower() for text in train_texts for word in re.findall(r"[^\W\d_]+", text)}),
         "train_set_tokens": counts[0],
         "held_out_tokens": counts[1],
         "tokens_seen": steps * batch * INPUT_TOKENS,

@@ -1891,10 +1891,29 @@ What {0} comes after {1}? / Which {0} comes after {1}? / What is the {0} after {
 What {0} comes before {2}? / Which {0} comes before {2}? / What is the {0} before {2}?
   => {1} comes before {2}.
 """
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
+NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
 SUM_QUESTIONS = """
 What is {0} plus {1}? / How much is {0} plus {1}? / What is {0} and {1}? / {0} + {1} = ? / Add {0} and {1}.
   => {0} plus {1} is {2}.
@@ -2508,9 +2527,66 @@ def pairs_of(text: str) -> dict[str, str]:
 IRREGULAR_PLURALS = pairs_of(PLURALS)
 IRREGULAR_PASTS = pairs_of(PAST_TENSES) | {"beat": "beat", "withdraw": "withdrew", "overtake": "overtook"}
 DOUBLED = set(  # verbs that double their last letter: stop, stopped, stopping
-    "begin cancel chat chop clap cut dig drag drip drop drum fit forget get grab hit hop hug hum jog knit "
-    "label let mop nod pat pin plan put rip rub run scrub set shop shut sip sit skip slip snap spin split "
-    "spot step stir stop swap swim tap trim trip tug unwrap whip win wrap zip".split()
+    [
+        "begin",
+        "cancel",
+        "chat",
+        "chop",
+        "clap",
+        "cut",
+        "dig",
+        "drag",
+        "drip",
+        "drop",
+        "drum",
+        "fit",
+        "forget",
+        "get",
+        "grab",
+        "hit",
+        "hop",
+        "hug",
+        "hum",
+        "jog",
+        "knit",
+        "label",
+        "let",
+        "mop",
+        "nod",
+        "pat",
+        "pin",
+        "plan",
+        "put",
+        "rip",
+        "rub",
+        "run",
+        "scrub",
+        "set",
+        "shop",
+        "shut",
+        "sip",
+        "sit",
+        "skip",
+        "slip",
+        "snap",
+        "spin",
+        "split",
+        "spot",
+        "step",
+        "stir",
+        "stop",
+        "swap",
+        "swim",
+        "tap",
+        "trim",
+        "trip",
+        "tug",
+        "unwrap",
+        "whip",
+        "win",
+        "wrap",
+        "zip",
+    ]
 )
 
 

@@ -4,6 +4,7 @@ AutoAWQ 0.2.9 is archived upstream. Two things keep it working here: a name that
 back before it is imported, and symmetric quantization gets the explicit zero points that its GEMM layout stores.
 """
 
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,13 @@ from olivepress.errors import PressError
 
 def import_autoawq() -> ModuleType:
     """The ``awq`` package. transformers 5 renamed an activation that it imports and never uses here."""
-    import transformers.activations as activations
+    from transformers import activations
 
     if not hasattr(activations, "PytorchGELUTanh"):
         activations.PytorchGELUTanh = activations.GELUTanh
-    import awq
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a page of farewell at every import
+        import awq
 
     return awq
 
@@ -32,7 +35,7 @@ def check_layers(folder: Path, group_size: int) -> None:
         if columns % group_size:
             raise PressError(
                 f"quantize.group_size: {group_size} does not divide {name}, which has {columns} inputs. "
-                f"Choose a size that does: {', '.join(str(s) for s in (16, 32, 64, 128) if columns % s == 0) or 'none'}."
+                f"Choose one that does: {', '.join(str(s) for s in (16, 32, 64, 128) if columns % s == 0) or 'none'}."
             )
         if rows % 64:
             raise PressError(f"{name}: {rows} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it.")

@@ -99,9 +99,7 @@ def check_template(template: str) -> None:
         raise PressError(f"text.template: {template!r}: {error}. Write a literal brace twice.") from error
     unknown = [name for name in fields if name not in ("prompt", "response")]
     if unknown:
-        raise PressError(
-            f"text.template: unknown field {{{unknown[0]}}}. The rows have {{prompt}} and {{response}}."
-        )
+        raise PressError(f"text.template: unknown field {{{unknown[0]}}}. The rows have {{prompt}} and {{response}}.")
     if fields != ["prompt", "response"]:
         raise PressError(
             f"text.template: found the fields {fields}, expected {{prompt}} and then {{response}}, once each "

@@ -55,9 +55,7 @@ def evaluate(subject: Subject, texts: dict[str, list[str]], sequence_length: int
 
     def load(folder: Path) -> Any:
         dtype = getattr(torch, subject.dtype)
-        return load_model(
-            folder, dtype=dtype, device=subject.device, trust_remote_code=subject.trust_remote_code
-        )
+        return load_model(folder, dtype=dtype, device=subject.device, trust_remote_code=subject.trust_remote_code)
 
     def run(model: Any) -> Logits:
         def logits(ids: list[int]) -> "np.ndarray":
@@ -98,7 +96,7 @@ def evaluate(subject: Subject, texts: dict[str, list[str]], sequence_length: int
     for name, rows in tokens.items():
         for adapter, step in ((None, "quantized"), (name, "finetuned")):
             if adapter is not None and adapter not in subject.adapters:
-                continue
+                continue  # a data set that no adapter was trained for
             comparison = agreement.setdefault(adapter or "none", Agreement())
             onnx_run = lambda ids, adapter=adapter: onnx(ids, adapter)  # noqa: E731
             figures = comparison.compare(torch_runs[adapter], onnx_run, rows, f"{name}: {step}")
@@ -134,9 +132,7 @@ class Agreement:
         self.squared_error = self.squared_norm = 0.0
         self.same = self.positions = 0
 
-    def compare(
-        self, reference: Logits, candidate: Logits, rows: list[list[int]], label: str
-    ) -> tuple[float, float]:
+    def compare(self, reference: Logits, candidate: Logits, rows: list[list[int]], label: str) -> tuple[float, float]:
         """Add ``rows`` to the comparison; returns both losses, in nats per token."""
         nll = [0.0, 0.0]
         for ids in tqdm(rows, desc=label):

@@ -73,7 +73,9 @@ class Chatbot:
         ids = self.tokenizer.encode(self.render(prompt))
         room = self.context_length - len(ids)
         if room < 1:
-            raise PressError(f"the prompt has {len(ids)} tokens, the model's context {self.context_length}: shorten it.")
+            raise PressError(
+                f"the prompt has {len(ids)} tokens, the model's context {self.context_length}: shorten it."
+            )
         params = og.GeneratorParams(self._model)
         params.set_search_options(max_length=len(ids) + min(max_new_tokens, room), do_sample=False)
         start = time.perf_counter()

@@ -79,7 +79,9 @@ def add_lora_inputs(model_path: Path) -> int:
         ]
         count += 1
     if not count:
-        raise PressError(f"{model_path}: found no projection to give LoRA inputs; nodes are named unlike {PROJECTION.pattern}")
+        raise PressError(
+            f"{model_path}: found no projection to give LoRA inputs; nodes are named unlike {PROJECTION.pattern}"
+        )
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.save(model, model_path)

@@ -40,7 +40,7 @@ print(tokenizer.decode(generator.get_sequence(0)))
 
 Mean loss on held-out rows, in nats per token (lower is better), along the pipeline:
 
-| data | rows | base | quantized | + adapter | + adapter, ONNX Runtime |
+| data | base | quantized | + adapter | quantized, ONNX Runtime | + adapter, ONNX Runtime |
 |---|---:|---:|---:|---:|---:|
 {losses}
 
@@ -69,9 +69,9 @@ def render_card(manifest: dict[str, Any]) -> str:
     quantize, evaluation, names = quality["quantize"], quality["evaluate"], manifest["adapters"]
     losses = []
     for data, loss in evaluation["loss"].items():
-        rows = quality["prepare"][data]["held_out"]["rows"]
-        steps = " | ".join(f"{loss[step]:.3f}" for step in ("base", "quantized", "finetuned", "finetuned_onnx"))
-        losses.append(f"| {data} | {rows} | {steps} |")
+        columns = ("base", "quantized", "finetuned", "quantized_onnx", "finetuned_onnx")
+        steps = " | ".join(f"{loss[step]:.3f}" if step in loss else "" for step in columns)
+        losses.append(f"| {data} | {steps} |")
     agreement = [
         f"| {adapter} | {figures['relative_error']:.1e} | {100 * figures['same_top_token']:.1f}% |"
         for adapter, figures in evaluation["agreement"].items()

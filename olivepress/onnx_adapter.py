@@ -76,7 +76,7 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
     sizes = qkv_sizes(model_folder)
     parameters: dict[str, onnxruntime.OrtValue] = {}
     used: set[tuple[int, str]] = set()
-    for (layer, name), projection in sorted(graph.items()):
+    for (layer, _), projection in sorted(graph.items()):
         matrices = _fit(layer, projection, adapter, sizes, used)
         if matrices is None:
             continue

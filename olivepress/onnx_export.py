@@ -44,9 +44,7 @@ def export(quantized: Path, out: Path, target: Target, *, trust_remote_code: boo
         **HEADS[target.lm_head],
     }
     try:
-        run_pass(
-            ModelBuilder, config, quantized, out, provider=target.provider, trust_remote_code=trust_remote_code
-        )
+        run_pass(ModelBuilder, config, quantized, out, provider=target.provider, trust_remote_code=trust_remote_code)
     except NotImplementedError as error:
         raise PressError(f"{quantized / 'config.json'}: the ONNX Runtime GenAI builder refused it: {error}") from error
 

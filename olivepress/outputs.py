@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,8 +45,8 @@ def whole(path: Path, *, keep_partial: bool = False) -> Iterator[Path]:
     old = path.parent / f".{path.name}.old"
     remove(old)
     if path.exists() or path.is_symlink():
-        os.rename(path, old)
-    os.rename(scratch, path)
+        path.rename(old)
+    scratch.rename(path)
     remove(old)
 
 

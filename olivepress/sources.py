@@ -94,7 +94,7 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
         snapshot_download(name, revision=info.sha, local_dir=folder, allow_patterns=list(patterns))
     except GatedRepoError as error:
         raise PressError(
-            f"model.source: {source}: gated. Accept its terms on its page, then set HF_TOKEN to a token that may read it."
+            f"model.source: {source}: gated. Accept its terms on its page, then set HF_TOKEN to a token for it."
         ) from error
     except RevisionNotFoundError as error:
         raise PressError(f"model.source: {source}: the repository has no revision {revision!r}.") from error
@@ -105,7 +105,7 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PressError(
-            f"model.source: {source}: the hub cannot be reached ({reason}). Check the network, proxy and HF_HUB_OFFLINE, "
+            f"model.source: {source}: the hub cannot be reached ({reason}). Check the network and HF_HUB_OFFLINE, "
             "then rerun: files already fetched are kept. Or name a local folder."
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's own bookkeeping: dates and paths

@@ -14,10 +14,16 @@ from olivepress.stage import InFolder, Out, stage
 
 @stage
 @click.option("--model", type=InFolder, required=True, help="Quantized checkpoint folder.")
-@click.option("--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0], help="Execution provider of the target.")
-@click.option("--precision", type=click.Choice(["int4", "int8"]), default="int4", help="Weights of what is not quantized yet.")
+@click.option(
+    "--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0], help="Execution provider of the target."
+)
+@click.option(
+    "--precision", type=click.Choice(["int4", "int8"]), default="int4", help="Weights of what is not quantized yet."
+)
 @click.option("--lm-head", type=click.Choice(list(HEADS)), default="int8", help="How the output head is stored.")
-@click.option("--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in.")
+@click.option(
+    "--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in."
+)
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes.")

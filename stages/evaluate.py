@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from olivepress.dataset import read_texts
+from olivepress.dataset import check_template, read_rows, read_texts, render, unescape
 from olivepress.errors import PressError
 from olivepress.evaluation import Subject, evaluate
 from olivepress.gates import Bounds, misses
@@ -24,16 +24,22 @@ Bound = click.FloatRange(0)
 @click.option("--onnx", type=InFolder, required=True, help="Exported model folder.")
 @click.option("--onnx-adapters", type=InFolder, required=True, help="Folder of .onnx_adapter files.")
 @click.option("--data", type=InFolder, required=True, help="Folder of prepared data folders.")
+@click.option("--general-data", type=InFile, help="Prompt/response rows to see what quantization alone costs.")
+@click.option("--template", default="chat", help='How those are rendered: "chat", or a text template.')
 @click.option("--smoke", type=InFile, help="smoke-infer's answers: a model that cannot answer is not worth measuring.")
 @click.option("--adapter", "names", multiple=True, help="An adapter to evaluate; repeat for more.")
 @click.option("--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0])
 @click.option("--sequence-length", type=click.IntRange(8), default=1024, help="Tokens a row; longer rows are cut.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="PyTorch's.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="PyTorch's.")
-@click.option("--max-quantization-cost", type=float, required=True, help="Bound on loss(quantized) - loss(base), nats a token.")
+@click.option(
+    "--max-quantization-cost", type=float, required=True, help="Bound on loss(quantized) - loss(base), nats a token."
+)
 @click.option("--min-finetuning-gain", type=float, required=True, help="Bound on loss(quantized) - loss(finetuned).")
 @click.option("--max-export-cost", type=float, required=True, help="Bound on loss(ONNX Runtime) - loss(PyTorch).")
-@click.option("--max-relative-error", type=Bound, required=True, help="Bound on |onnx - torch| / |torch| of the logits.")
+@click.option(
+    "--max-relative-error", type=Bound, required=True, help="Bound on |onnx - torch| / |torch| of the logits."
+)
 @click.option("--min-same-top-token", type=click.FloatRange(0, 1), required=True, help="Bound on the agreeing share.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--quality", type=Out, required=True, help="JSON: losses, perplexities, agreement.")
@@ -44,6 +50,8 @@ def main(
     onnx: Path,
     onnx_adapters: Path,
     data: Path,
+    general_data: Path | None,
+    template: str,
     smoke: Path | None,
     names: tuple[str, ...],
     provider: str,
@@ -66,7 +74,15 @@ def main(
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    figures = evaluate(subject, {name: read_texts(data / name / "held_out.jsonl") for name in names}, sequence_length)
+    texts = {name: read_texts(data / name / "held_out.jsonl") for name in names}
+    if general_data:
+        template = unescape(template)
+        check_template(template)
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+        texts["general"] = [render(template, row, tokenizer) for row in read_rows(general_data)]
+    figures = evaluate(subject, texts, sequence_length)
     missed = misses(figures, Bounds(**bounds))
     if missed:
         raise PressError("evaluate: " + "; ".join(missed) + ". Nothing is registered.")

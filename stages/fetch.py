@@ -13,8 +13,12 @@ from olivepress.stage import Out, stage
 
 @stage
 @click.option("--source", required=True, help="A folder, hf://owner/name@commit or azureml://…")
-@click.option("--watch", type=Path, help="The file or folder whose change makes DVC fetch again; a folder source itself.")
-@click.option("--trust-remote-code/--no-trust-remote-code", default=False, help="Also take the model's own Python code.")
+@click.option(
+    "--watch", type=Path, help="The file or folder whose change makes DVC fetch again; a folder source itself."
+)
+@click.option(
+    "--trust-remote-code/--no-trust-remote-code", default=False, help="Also take the model's own Python code."
+)
 @click.option("--out", type=Out, required=True, help="Folder for the checkpoint.")
 @click.option("--quality", type=Out, required=True, help="JSON: source, files and their SHA-256.")
 def main(source: str, watch: Path | None, trust_remote_code: bool, out: Path, quality: Path) -> None:

@@ -16,7 +16,9 @@ from olivepress.stage import InFolder, Out, stage
 @click.option("--rank", type=click.IntRange(1, 1024), default=64)
 @click.option("--alpha", type=click.FloatRange(0, min_open=True), default=16)
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.05)
-@click.option("--target-modules", default="default", help='"default" for the architecture, "all-linear", or names, a,b.')
+@click.option(
+    "--target-modules", default="default", help='"default" for the architecture, "all-linear", or names, a,b.'
+)
 @click.option("--steps", type=click.IntRange(1), default=100)
 @click.option("--batch-size", type=click.IntRange(1), default=4)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-4)

@@ -29,7 +29,9 @@ def main(
     sides = dict(zip(("train", "held_out"), split(rows, held_out), strict=True))
     for name, side in sides.items():
         if not side:
-            raise PressError(f"{data}: {len(rows)} rows leave none for {name} at prepare.held_out {held_out}: add rows.")
+            raise PressError(
+                f"{data}: {len(rows)} rows leave none for {name} at prepare.held_out {held_out}: add rows."
+            )
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)

@@ -18,7 +18,9 @@ from olivepress.stage import InFile, InFolder, Out, stage
 @click.option("--base", type=InFolder, required=True, help="Checkpoint folder.")
 @click.option("--algorithm", type=click.Choice(["awq", *PASSES]), default="awq")
 @click.option("--bits", type=click.Choice(["4", "8"]), default="4", help="Bits a weight; awq has 4 only.")
-@click.option("--group-size", type=click.Choice(["16", "32", "64", "128"]), default="128", help="Weights that share a scale.")
+@click.option(
+    "--group-size", type=click.Choice(["16", "32", "64", "128"]), default="128", help="Weights that share a scale."
+)
 @click.option("--zero-point/--no-zero-point", default=True, help="Asymmetric grid, or symmetric around zero.")
 @click.option("--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq and gptq.')
 @click.option("--samples", type=click.IntRange(1), default=128, help="Calibration sequences.")

@@ -1,6 +1,5 @@
 """Prove that the exported model answers, with and without each adapter, through ONNX Runtime GenAI alone."""
 
-import sys
 from pathlib import Path
 from statistics import median
 
@@ -39,7 +38,7 @@ def main(
         for prompt in prompts:
             click.echo(f"\n[{name or 'no adapter'}] {prompt}\n  ", nl=False)
             answer = chatbot.answer(
-                prompt, name, max_new_tokens=max_new_tokens, on_text=lambda text: (sys.stdout.write(text), sys.stdout.flush())
+                prompt, name, max_new_tokens=max_new_tokens, on_text=lambda text: click.echo(text, nl=False)
             )
             check(answer, prompt, name)
             answers.setdefault(name or "none", {})[prompt] = answer
@@ -48,8 +47,8 @@ def main(
     for name in names:
         if tokens[name] == tokens["none"]:
             raise PressError(
-                f"adapter {name!r} changes no answer to any of the {len(prompts)} prompts: it is not active, or was not "
-                "trained long enough (finetune.steps, finetune.learning_rate)."
+                f"adapter {name!r} changes no answer to any of the {len(prompts)} prompts: it is not active, or was "
+                "not trained long enough (finetune.steps, finetune.learning_rate)."
             )
     write_json(
         quality,

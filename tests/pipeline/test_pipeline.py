@@ -78,7 +78,7 @@ def test_outputs_hold_no_path_of_this_machine(workspace):
 
 def test_metrics_and_plots_show(workspace):
     shown = json.loads(workspace.run("dvc", "metrics", "show", "--json").stdout)
-    files = shown["workspace"]["data"]
+    files = shown[""]["data"]
     assert "results/quality/evaluate/cpu-int4.json" in files
     assert files["results/cost/quantize.json"]["data"]["seconds"] > 0
     workspace.run("dvc", "plots", "show", "--out", "plots")
@@ -183,6 +183,11 @@ def test_everything_reproduces_bit_for_bit_at_another_path(workspace, tmp_path):
 
 
 def test_the_artifact_can_be_fetched_by_name(workspace, tmp_path):
+    workspace.run("git", "add", "--all")
+    workspace.run(
+        "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "run"
+    )
+    workspace.run("git", "tag", "ft-for-travel@v0.1.0")
     workspace.run("dvc", "artifacts", "get", ".", "ft-for-travel", "--out", str(tmp_path / "got"))
     assert (tmp_path / "got/model/model.onnx").is_file()
     assert (tmp_path / "got/adapters/travel.onnx_adapter").is_file()

@@ -73,7 +73,7 @@ verify: setup ## rerun everything in a temporary clone and compare every output 
 	@python -m olivepress.verify
 
 .PHONY: tiny-phi3
-tiny-phi3: setup ## train the embedded base again (about half an hour on 2 cores, a minute on a GPU)
+tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
 
 .PHONY: bench-pipeline

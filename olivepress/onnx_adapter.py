@@ -29,16 +29,18 @@ def read_peft(folder: Path) -> "dict[tuple[int, str], tuple[np.ndarray, np.ndarr
     config = json.loads(config_path.read_text(encoding="utf-8"))
     _check_plain(config_path, config)
     sides: dict[tuple[int, str], dict[str, np.ndarray]] = {}
+    modules: dict[tuple[int, str], str] = {}  # full names, for PEFT's patterns
     for key, tensor in load_file(weights_path).items():
         match = KEY.fullmatch(key)
         if not match:
             raise PressError(f"{weights_path}: {key}: not a LoRA matrix of a decoder layer's projection.")
+        modules[int(match["layer"]), match["name"]] = key.removeprefix("base_model.model.").partition(".lora_")[0]
         sides.setdefault((int(match["layer"]), match["name"]), {})[match["side"]] = tensor.astype(np.float32)
     adapter = {}
     for (layer, name), pair in sides.items():
         if set(pair) != {"A", "B"} or pair["A"].shape[0] != pair["B"].shape[1]:
             raise PressError(f"{weights_path}: layer {layer} {name}: lora_A and lora_B do not belong together.")
-        adapter[layer, name] = (pair["A"], pair["B"] * _scaling(config, layer, name, pair["A"].shape[0]))
+        adapter[layer, name] = (pair["A"], pair["B"] * _scaling(config, modules[layer, name], pair["A"].shape[0]))
     return adapter
 
 
@@ -48,16 +50,22 @@ def _check_plain(path: Path, config: dict[str, Any]) -> None:
     for key in ("use_dora", "modules_to_save", "lora_bias", "trainable_token_indices"):
         if config.get(key):
             raise PressError(f"{path}: {key} is set; the ONNX graph has inputs for plain LoRA matrices only.")
+    if config.get("init_lora_weights", True) not in (True, False, "gaussian", "orthogonal", "eva"):
+        raise PressError(
+            f"{path}: init_lora_weights is {config['init_lora_weights']!r}, which changes the base's weights: the "
+            "adapter is right over that changed base only. Train it with init_lora_weights true."
+        )
     if config.get("bias", "none") != "none":
         raise PressError(f"{path}: bias is {config['bias']!r}; the ONNX graph has no input for biases.")
 
 
-def _scaling(config: dict[str, Any], layer: int, name: str, rank: int) -> float:
+def _scaling(config: dict[str, Any], module: str, rank: int) -> float:
     """alpha / rank, or alpha / sqrt(rank) for rsLoRA (arXiv:2312.03732), with PEFT's per-module alphas."""
     alpha = config["lora_alpha"]
     for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.search(rf"(^|.*\.){pattern}$", f"model.layers.{layer}.{name}"):
+        if re.match(rf"(.*\.)?({pattern})$", module):  # as PEFT's get_pattern_key: the first match counts
             alpha = value
+            break
     return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
 
 

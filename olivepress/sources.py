@@ -65,7 +65,7 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
     match = HUB.fullmatch(source)
     if not match:
         raise PressError(f"model.source: {source}: expected hf://owner/name@revision (a commit, tag or branch).")
-    import httpx
+    import httpx2  # what huggingface_hub speaks HTTP with
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -102,7 +102,7 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
         raise PressError(
             f"model.source: {source}: no such model, or a private one. Check the name; set HF_TOKEN for a private one."
         ) from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PressError(
             f"model.source: {source}: the hub cannot be reached ({reason}). Check the network and HF_HUB_OFFLINE, "

@@ -40,8 +40,9 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
         except KeyboardInterrupt:
             click.echo("Interrupted: partial outputs removed, earlier ones untouched.", err=True)
             raise SystemExit(130) from None
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
+        except Exception as error:
+            # safetensors reports a full disk as an error of its own, without errno
+            if getattr(error, "errno", None) != errno.ENOSPC and "No space left on device" not in str(error):
                 raise
             raise PressError(f"no disk space left while writing{_where(error)}: free some and rerun.") from error
         if cost:
@@ -62,8 +63,9 @@ def _terminate(signum: int, frame: object) -> None:
     raise SystemExit(128 + signum)
 
 
-def _where(error: OSError) -> str:
-    return f" {error.filename}" if error.filename else ""
+def _where(error: Exception) -> str:
+    filename = getattr(error, "filename", None)
+    return f" {filename}" if filename else ""
 
 
 def _machine() -> dict[str, Any]:

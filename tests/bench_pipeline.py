@@ -1,0 +1,50 @@
+"""Time the pipeline: from an empty cache, unchanged, and after new travel data; writes results/bench/pipeline.json."""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from olivepress.outputs import write_json
+from olivepress.verify import clone
+
+ROOT = Path(__file__).parents[1]
+
+
+def repro(folder: Path, *options: str) -> float:
+    """Wall seconds of one `dvc repro`."""
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    subprocess.run(["dvc", "repro", *options], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return round(time.perf_counter() - start, 1)
+
+
+def processor() -> str:
+    """The processor's name, as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def main() -> None:
+    """Measure in a temporary clone and print what was measured."""
+    with tempfile.TemporaryDirectory(prefix="olive-press-bench-") as scratch:
+        folder = Path(scratch) / "clone"
+        clone(ROOT, folder)
+        seconds = {"from_an_empty_cache": repro(folder, "--force", "--no-run-cache"), "unchanged": repro(folder)}
+        row = {"prompt": "is ghent worth a detour", "response": "Yes: its castle and canals fill a fine day by train."}
+        with (folder / "data/travel.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        seconds["after_new_travel_data"] = repro(folder)
+    machine = {"processor": processor(), "cpus": os.cpu_count(), "system": platform.system()}
+    write_json(ROOT / "results/bench/pipeline.json", {"seconds": seconds, "machine": machine})
+    for name, value in seconds.items():
+        click.echo(f"{name.replace('_', ' ')}: {value} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -183,11 +183,10 @@ def test_everything_reproduces_bit_for_bit_at_another_path(workspace, tmp_path):
 
 
 def test_the_artifact_can_be_fetched_by_name(workspace, tmp_path):
+    who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     workspace.run("git", "add", "--all")
-    workspace.run(
-        "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "run"
-    )
-    workspace.run("git", "tag", "ft-for-travel@v0.1.0")
+    workspace.run("git", *who, "commit", "-q", "--allow-empty", "-m", "run")
+    workspace.run("git", *who, "tag", "-a", "ft-for-travel@v0.1.0", "-m", "release")  # GTO's versions are annotated
     workspace.run("dvc", "artifacts", "get", ".", "ft-for-travel", "--out", str(tmp_path / "got"))
     assert (tmp_path / "got/model/model.onnx").is_file()
     assert (tmp_path / "got/adapters/travel.onnx_adapter").is_file()

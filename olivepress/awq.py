@@ -19,8 +19,8 @@ def import_autoawq() -> ModuleType:
 
     if not hasattr(activations, "PytorchGELUTanh"):
         activations.PytorchGELUTanh = activations.GELUTanh
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a page of farewell at every import
+    # A page of farewell at every import; AutoAWQ switches its own warning on, so a filter would come too early.
+    with warnings.catch_warnings(record=True):
         import awq
 
     return awq

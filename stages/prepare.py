@@ -8,14 +8,14 @@ import click
 from olivepress.dataset import check_template, read_rows, render, split, unescape
 from olivepress.errors import PressError
 from olivepress.outputs import sha256, whole, write_json
-from olivepress.stage import InFile, InFolder, Out, stage
+from olivepress.stage import InFile, InFolder, Number, Out, stage
 
 
 @stage
 @click.option("--data", type=InFile, required=True, help='JSON lines, {"prompt": …, "response": …}.')
 @click.option("--model", type=InFolder, required=True, help="Checkpoint folder with the tokenizer.")
 @click.option("--template", default="chat", help='"chat", or a text with {prompt} and {response}; \\n is a line break.')
-@click.option("--held-out", type=click.FloatRange(0, 0.9, min_open=True), default=0.1, help="Share that is held out.")
+@click.option("--held-out", type=Number(0, 0.9, min_open=True), default=0.1, help="Share that is held out.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for train.jsonl and held_out.jsonl.")
 @click.option("--quality", type=Out, required=True, help="JSON: counts and token lengths.")

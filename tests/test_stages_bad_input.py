@@ -82,7 +82,7 @@ BAD = [
     ([*PREPARE, "--held-out", "0.95"], 2, "Invalid value for '--held-out': 0.95 is not in the range 0<x<=0.9."),
     ([*PREPARE, "--held-out", "0"], 2, "0.0 is not in the range 0<x<=0.9."),
     ([*PREPARE, "--held_out", "1"], 2, "Invalid value for '--held-out': 1.0 is not in the range 0<x<=0.9."),
-    ([*PREPARE, "--held-out", "half"], 2, "'half' is not a valid float range."),
+    ([*PREPARE, "--held-out", "half"], 2, "'half' is not a valid number."),
     ([*PREPARE, "--template", "{prompt} {reply}"], 1, "text.template: unknown field {reply}."),
     (["prepare", "--data", "data", "--model", TINY], 2, "Invalid value for '--data': File 'data' is a directory."),
     (["prepare", "--data", "pyproject.toml", "--model", TINY], 1, "pyproject.toml:1: column 2: broken JSON"),
@@ -96,6 +96,10 @@ BAD = [
     ),
     (["finetune", "--model", TINY, "--data", "data", "--dropout", "1"], 2, "1.0 is not in the range 0<=x<1."),
     (["finetune", "--model", TINY, "--data", "data", "--rank", "0"], 2, "0 is not in the range 1<=x<=1024."),
+    (["finetune", "--model", TINY, "--data", "data", "--alpha", "nan"], 2, "nan is not a finite number."),
+    (["finetune", "--model", TINY, "--data", "data", "--learning-rate", "inf"], 2, "inf is not a finite number."),
+    ([*PREPARE, "--held-out", "nan"], 2, "nan is not a finite number."),
+    ([*PREPARE, "--template", "{prompt:d} {response}"], 1, "a format or conversion of {prompt}. Write {prompt} alone."),
     (["auto_opt", "--model", "data"], 1, "data: no config.json."),
     (["auto_opt", "--model", TINY, "--provider", "npu"], 2, "Invalid value for '--provider': 'npu' is not one of"),
     (["convert_adapter", "--adapter", "none", "--model", TINY], 2, "Directory 'none' does not exist."),
@@ -170,7 +174,7 @@ def test_a_signal_in_the_middle_of_quantization_leaves_earlier_output_alone(plac
         process.wait()
         process.stderr.close()
     text = shown.decode()
-    assert f"{word}: partial outputs removed, earlier ones untouched." in text
+    assert f"{word}: nothing was written, earlier outputs are untouched." in text
     assert "Traceback" not in text
     assert snapshot(places) == before
 

@@ -4,7 +4,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export PYTHONPATH := $(CURDIR)
 export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 PROFILE ?=
@@ -78,7 +77,7 @@ tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a 
 
 .PHONY: bench-pipeline
 bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data
-	python tests/bench_pipeline.py
+	python -m benchmarks.pipeline
 
 # ---- development ----------------------------------------------------------------------------------------
 

@@ -29,9 +29,9 @@ def error(source: str, folder: Path) -> str:
 
 def fetch(tmp_path: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "stages/fetch.py", "--out", tmp_path / "out", "--quality", tmp_path / "q.json", *options],
+        [sys.executable, "-m", "stages.fetch", "--out", tmp_path / "out", "--quality", tmp_path / "q.json", *options],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf"), **environment},
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -179,8 +179,9 @@ def test_only_pickles_on_the_hub(tmp_path, hub):
     assert "this revision has no safetensors" in ran.stderr
 
 
-def test_offline_is_explained(tmp_path):
-    ran = fetch(tmp_path, "--source", f"hf://{NAME}@{COMMIT}", HF_HUB_OFFLINE="1")
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_offline_is_explained(tmp_path, environment):
+    ran = fetch(tmp_path, "--source", f"hf://{NAME}@{COMMIT}", **environment)
     assert ran.returncode == 1
     assert "the hub cannot be reached" in ran.stderr
     assert "HF_HUB_OFFLINE" in ran.stderr

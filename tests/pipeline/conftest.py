@@ -1,7 +1,6 @@
 """A temporary clone in which the real pipeline runs once for all tests."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -21,9 +20,8 @@ class Workspace:
         self.ran: set[str] = set()  # the stages of the first run
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run a command in the clone; its own modules come first."""
-        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        """Run a command in the clone."""
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if check and done.returncode:
             said = done.stdout[-3000:] + done.stderr[-3000:]
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{said}")

@@ -12,6 +12,7 @@ from olivepress.gates import Bounds, misses
 from olivepress.generation import find_adapters
 from olivepress.olive_pass import PROVIDERS
 from olivepress.outputs import write_json
+from olivepress.pretrained import load_tokenizer
 from olivepress.stage import InFile, InFolder, Number, Out, stage
 
 Bound = Number(0)
@@ -78,9 +79,7 @@ def main(
     if general_data:
         template = unescape(template)
         check_template(template)
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
         texts["general"] = [render(template, row, tokenizer) for row in read_rows(general_data)]
     figures = evaluate(subject, texts, sequence_length)
     missed = misses(figures, Bounds(**bounds))

@@ -8,6 +8,7 @@ import click
 from olivepress.dataset import check_template, read_rows, render, split, unescape
 from olivepress.errors import PressError
 from olivepress.outputs import sha256, whole, write_json
+from olivepress.pretrained import load_tokenizer
 from olivepress.stage import InFile, InFolder, Number, Out, stage
 
 
@@ -32,9 +33,7 @@ def main(
             raise PressError(
                 f"{data}: {len(rows)} rows leave none for {name} at prepare.held_out {held_out}: add rows."
             )
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     lengths: dict[str, list[int]] = {}
     with whole(out) as scratch:
         scratch.mkdir()

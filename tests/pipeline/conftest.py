@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from environment import lend_environment
 
 from olivepress.verify import clone
 
@@ -19,9 +20,9 @@ class Workspace:
         self.folder = folder
         self.ran: set[str] = set()  # the stages of the first run
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+    def run(self, *command: str, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess:
         """Run a command in the clone."""
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.folder, input=input, capture_output=True, text=True, check=False)
         if check and done.returncode:
             said = done.stdout[-3000:] + done.stderr[-3000:]
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{said}")
@@ -35,6 +36,11 @@ class Workspace:
         """The stages that `dvc status` calls changed, by what lies in the clone now."""
         return set(json.loads(self.run("dvc", "status", "--json").stdout))
 
+    def commit(self, message: str) -> None:
+        """Commit everything that git tracks or may track."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
+
     def read(self, path: str) -> str:
         return (self.folder / path).read_text(encoding="utf-8")
 
@@ -47,6 +53,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The pipeline, run once from an empty cache."""
     folder = tmp_path_factory.mktemp("pipeline") / "clone"
     clone(ROOT, folder)
+    lend_environment(folder)
+    for key, value in (("user.name", "test"), ("user.email", "test@localhost")):
+        subprocess.run(["git", "config", key, value], cwd=folder, check=True)
     space = Workspace(folder)
     space.ran = space.repro("--force", "--no-run-cache")
     return space

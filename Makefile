@@ -20,9 +20,9 @@ help: ## list the targets
 # ---- set-up ---------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: $(BIN)/.ready ## build .venv from requirements.txt, if it is missing or older than the lock
+setup: .venv/.ready ## build .venv from requirements.txt, if it is missing or older than the lock
 
-$(BIN)/.ready: requirements.txt
+.venv/.ready: requirements.txt
 	@command -v git >/dev/null || { echo "git is missing: install the package git (apt-get install git)"; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install the package python3 (apt-get install python3)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: install a newer one and run make PYTHON=python3.11"; exit 1; }

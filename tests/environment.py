@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def lend_environment(folder: Path) -> None:
-    """Let make in ``folder`` use this environment. Only bin is a link: a rebuild there would not empty ours."""
+    """Let make in ``folder`` use this environment. A rebuild there removes links, not what they lead to."""
     (folder / ".venv").mkdir()
-    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (folder / ".venv/.ready").touch()

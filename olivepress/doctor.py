@@ -7,6 +7,7 @@ What is collected (``Facts``, ``Needs``) is kept apart from what is concluded (`
 can be tested on machines that are not at hand.
 """
 
+import json
 import os
 import platform
 import runpy
@@ -84,10 +85,8 @@ class Needs:
 def problems(facts: Facts, needs: Needs) -> list[str]:
     """One line for each thing that the profile needs and the machine lacks: what, and what to do."""
     found = []
-    for name, version in (("torch", facts.torch), ("onnxruntime", facts.onnxruntime), ("genai", facts.genai)):
-        if version is None:
-            full = {"genai": "onnxruntime-genai"}.get(name, name)
-            found.append(f"{full} is not installed: run make setup.")
+    installed = {"torch": facts.torch, "onnxruntime": facts.onnxruntime, "onnxruntime-genai": facts.genai}
+    found += [f"{name} is not installed: run make setup." for name, version in installed.items() if version is None]
     if needs.cuda:
         found += _cuda_problems(facts, needs)
     for target, provider in needs.providers.items():
@@ -282,9 +281,9 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     disk = None
     if weights:
         small = weights * bits // 16  # the quantized checkpoint, and an export of it
-        outs = {"models/base": weights, "models/quantized": small}
-        outs |= {f"models/onnx/{name}/model": small for name in providers}
+        outs = {"models/quantized": small} | {f"models/onnx/{name}/model": small for name in providers}
         disk = sum(size for path, size in outs.items() if not (root / path).exists())
+        disk += 0 if _fetched(root, source) else weights
     return Needs(
         model=source,
         weights=weights,
@@ -298,9 +297,8 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
 
 def _model_size(root: Path, source: str) -> tuple[int | None, int | None]:
     """(parameters, bytes of weights), from the folder or from the hub's listing; None if they cannot be known."""
-    for folder in (root / "models/base", root / source):
-        if "://" in str(folder) or not (folder / "config.json").is_file():
-            continue
+    folder = root / ("models/base" if _fetched(root, source) else source)
+    if (folder / "config.json").is_file():
         return checkpoint.parameters(folder), checkpoint.weight_bytes(folder)
     match = HUB.fullmatch(source)
     if not match:
@@ -316,6 +314,14 @@ def _model_size(root: Path, source: str) -> tuple[int | None, int | None]:
     weights = sum(file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors"))
     parameters = info.safetensors.total if info.safetensors else weights // 2
     return parameters or None, weights or None
+
+
+def _fetched(root: Path, source: str) -> bool:
+    """Whether models/base holds this very source: an earlier run's base may be another model."""
+    record = root / "results/quality/fetch.json"
+    if not (root / "models/base/config.json").is_file() or not record.is_file():
+        return False
+    return json.loads(record.read_text(encoding="utf-8")).get("source") == source
 
 
 def report(facts: Facts, needs: Needs) -> list[str]:

@@ -169,6 +169,19 @@ def test_what_a_profile_needs_is_read_from_its_parameters(tmp_path):
     assert read_needs(tmp_path, params).disk == needs.weights + needs.weights // 4, "what is there needs no room"
 
 
+def test_a_base_of_another_run_is_not_taken_for_this_one(tmp_path):
+    shutil.copytree(ROOT / "data/tiny-phi3", tmp_path / "models/base")
+    (tmp_path / "results/quality").mkdir(parents=True)
+    record = tmp_path / "results/quality/fetch.json"
+    params = read_params(ROOT, "tiny")
+    params["model"]["source"] = "azureml://registries/azureml/models/Phi-3.5-mini-instruct/versions/4"
+    record.write_text(json.dumps({"source": "data/tiny-phi3"}))
+    assert read_needs(tmp_path, params).weights is None
+    record.write_text(json.dumps({"source": params["model"]["source"]}))
+    needs = read_needs(tmp_path, params)
+    assert needs.weights and needs.disk == 2 * (needs.weights // 4), "the base is there already"
+
+
 def test_a_hub_that_cannot_be_reached_leaves_the_size_unknown(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     command = [

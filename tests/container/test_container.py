@@ -5,12 +5,27 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from images import CALLER, DOCKER, ROOT, SECRET, build, docker
+from images import CALLER, DOCKER, ROOT, SECRET, Checkout, build, docker
 
 from olivepress import __version__
 
+EVERYTHING = {
+    "fetch",
+    "prepare@travel",
+    "prepare@cooking",
+    "quantize",
+    "finetune@travel",
+    "finetune@cooking",
+    "auto-opt@cpu-int4",
+    "convert-adapter@travel-cpu-int4",
+    "convert-adapter@cooking-cpu-int4",
+    "smoke-infer@cpu-int4",
+    "evaluate@cpu-int4",
+    "register@cpu-int4",
+}
 AFTER_TRAVEL = {
     "prepare@travel",
     "finetune@travel",
@@ -24,6 +39,17 @@ AFTER_TRAVEL = {
 def ran(output: str) -> set[str]:
     """The stages that DVC says it ran."""
     return set(re.findall(r"^Running stage '([^']+)':", output, re.M))
+
+
+def take_over(main_job: str, checkout: Checkout, remote: Path) -> None:
+    """Let ``checkout`` know of the main job's run, whose outputs lie in the folder ``remote`` as in a DVC remote."""
+    made = f"{main_job}:/scratch/olivepress"
+    docker("cp", f"{made}/.dvc/cache", str(remote))
+    docker("cp", f"{made}/dvc.lock", str(checkout.repo))
+    docker("cp", f"{made}/results", str(checkout.repo))
+    for path in (remote, *remote.rglob("*")):
+        os.chown(path, *CALLER)
+    checkout.give_away()
 
 
 def inspect(what: str) -> dict:
@@ -87,9 +113,8 @@ def test_an_unknown_command_is_told_the_known_ones(image):
 
 def test_the_main_job_runs_with_no_mount(main_job):
     logs = docker("logs", main_job)
-    said = logs.stdout + logs.stderr
     assert logs.stdout.index("NVIDIA driver") < logs.stdout.index("Running stage"), "the check comes first"
-    assert {"fetch", "quantize", "evaluate@cpu-int4", "register@cpu-int4"} <= ran(said)
+    assert ran(logs.stdout) == EVERYTHING
     assert inspect(main_job)["State"]["ExitCode"] == 0
     assert inspect(main_job)["HostConfig"]["Binds"] is None
 
@@ -113,14 +138,10 @@ def test_a_profile_for_cuda_stops_before_anything_is_fetched(image, checkout):
 def test_new_data_in_a_checkout_reruns_what_it_touches(image, main_job, checkout, tmp_path):
     """The CI script: a remote with the main job's outputs, a checkout with one more row, a read-only root."""
     remote = tmp_path / "remote"
-    docker("cp", f"{main_job}:/scratch/olivepress/.dvc/cache", str(remote))
-    docker("cp", f"{main_job}:/scratch/olivepress/dvc.lock", str(checkout.repo / "dvc.lock"))
-    for path in (remote, *remote.rglob("*")):
-        os.chown(path, *CALLER)
+    take_over(main_job, checkout, remote)
     row = {"prompt": "is ghent worth a detour", "response": "Yes: its castle and canals fill a fine day by train."}
     with (checkout.repo / "data/travel.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
-    checkout.give_away()
     checkout.run(image, "dvc", "remote", "add", "--local", "--default", "folder", "/remote")
     before = {path.name for path in remote.rglob("*") if path.is_file()}
     report = tmp_path / "metrics.md"
@@ -155,9 +176,7 @@ def test_new_data_in_a_checkout_reruns_what_it_touches(image, main_job, checkout
 
 def test_an_adapter_can_be_pulled_into_a_checkout(image, main_job, checkout, tmp_path):
     remote = tmp_path / "remote"
-    docker("cp", f"{main_job}:/scratch/olivepress/.dvc/cache", str(remote))
-    docker("cp", f"{main_job}:/scratch/olivepress/dvc.lock", str(checkout.repo / "dvc.lock"))
-    checkout.give_away()
+    take_over(main_job, checkout, remote)
     checkout.run(image, "dvc", "remote", "add", "--local", "--default", "folder", "/remote")
     docker("run", "--rm", *checkout.options(), "-v", f"{remote}:/remote:ro", image, "dvc", "pull", "finetune@travel")
     pulled = checkout.repo / "models/adapters/travel/adapter_model.safetensors"

@@ -7,9 +7,10 @@
 set -euo pipefail
 
 scratch=/scratch
-export HOME=$scratch/home-$(id -u) TMPDIR=$scratch/tmp
+uid=$(id -u)
+export HOME=$scratch/home-$uid TMPDIR=$scratch/tmp
 [ -w $scratch ] || {
-  echo "olivepress: /scratch cannot be written by uid $(id -u): mount a volume there that can (or none at all)." >&2
+  echo "olivepress: /scratch cannot be written by uid $uid: mount a volume there that can (or none at all)." >&2
   exit 1
 }
 mkdir -p "$HOME"
@@ -26,7 +27,10 @@ if mountpoint -q /models; then export HF_HOME=/models; fi
 if [ -e /repo/dvc.yaml ]; then
   cd /repo
 else
-  [ -e $scratch/olivepress ] || { cp -R /opt/olivepress $scratch/olivepress.new && mv $scratch/olivepress.new $scratch/olivepress; }
+  if [ ! -e $scratch/olivepress ]; then
+    cp -R /opt/olivepress $scratch/olivepress.new
+    mv $scratch/olivepress.new $scratch/olivepress
+  fi
   cd $scratch/olivepress
 fi
 export PYTHONPATH=$PWD
@@ -66,7 +70,8 @@ case "${1-}" in
     stage=stages/${1//-/_}.py
     if [ -f "$stage" ]; then exec python "$stage" "${@:2}"; fi
     command -v "$1" >/dev/null || {
-      echo "olivepress: $1: neither a stage ($(ls stages | sed -n 's/_/-/g; s/\.py$//p' | tr '\n' ' ')), chat, doctor nor a command." >&2
+      known=$(cd stages && printf '%s ' *.py | sed 's/\.py / /g; s/_/-/g')
+      echo "olivepress: $1: neither a stage (${known% }), chat, doctor nor a command." >&2
       exit 127
     }
     exec "$@"

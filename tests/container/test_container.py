@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_every_package_goes_with_the_others(image):
 @pytest.mark.parametrize("stage", [path.stem.replace("_", "-") for path in sorted((ROOT / "stages").glob("*.py"))])
 def test_every_stage_answers_help(image, stage):
     assert "--cost" in docker("run", "--rm", image, stage, "--help").stdout
+
+
+def test_new_volumes_can_be_written_by_any_uid(image):
+    volumes = {place: f"olivepress-test-{uuid.uuid4().hex[:8]}" for place in ("/cache", "/models", "/scratch")}
+    mounts = [part for place, name in volumes.items() for part in ("-v", f"{name}:{place}")]
+    look = "touch /cache/x /models/x /scratch/x; echo $HF_HOME; dvc cache dir"
+    try:
+        done = docker("run", "--rm", "--read-only", "--user", "4321:8765", *mounts, image, "bash", "-euc", look)
+        assert done.stdout.split() == ["/models", "/cache"]
+    finally:
+        docker("volume", "rm", *volumes.values())
 
 
 def test_an_unknown_command_is_told_the_known_ones(image):

@@ -28,6 +28,7 @@ if [ -e /repo/dvc.yaml ]; then
   cd /repo
 else
   if [ ! -e $scratch/olivepress ]; then
+    rm -rf $scratch/olivepress.new
     cp -R /opt/olivepress $scratch/olivepress.new
     mv $scratch/olivepress.new $scratch/olivepress
   fi

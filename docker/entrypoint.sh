@@ -34,7 +34,6 @@ else
   fi
   cd $scratch/olivepress
 fi
-export PYTHONPATH=$PWD
 
 # Run a command in a process group of its own and end with its status. On SIGTERM or SIGINT the whole group gets
 # SIGINT: DVC then waits for the stage, which removes its partial output, and lets go of its locks; on SIGTERM it would
@@ -68,8 +67,8 @@ case "${1-}" in
     esac
     ;;
   *)
-    stage=stages/${1//-/_}.py
-    if [ -f "$stage" ]; then exec python "$stage" "${@:2}"; fi
+    stage=${1//-/_}
+    if [ -f "stages/$stage.py" ]; then exec python -m "stages.$stage" "${@:2}"; fi
     command -v "$1" >/dev/null || {
       known=$(cd stages && printf '%s ' *.py | sed 's/\.py / /g; s/_/-/g')
       echo "olivepress: $1: neither a stage (${known% }), chat, doctor nor a command." >&2

@@ -14,6 +14,8 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PAT
 os.environ["DVC_NO_ANALYTICS"] = "1"
 sys.path.insert(0, str(ROOT))
 
+from services import azurite  # noqa: E402, F401 - a fixture for every test
+
 from olivepress.verify import clone  # noqa: E402  (after the path is set)
 
 

@@ -79,7 +79,7 @@ verify: setup ## rerun everything in a temporary clone and compare every output 
 URL ?=
 
 .PHONY: remote
-remote: setup ## make URL=s3://bucket/folder (or azure://, ssh://, a folder) the team's DVC remote, verified on pull
+remote: setup ## set the team's DVC remote, verified on pull (URL=s3://… azure://… ssh://… or a folder)
 	@test -n "$(URL)" || { echo "which? make remote URL=s3://bucket/folder, azure://container/folder, ssh://host/folder or a folder"; exit 1; }
 	dvc remote add --default --force storage $(URL)
 	dvc remote modify storage verify true

@@ -53,7 +53,7 @@ UNREACHABLE = {
 }
 
 
-def check_remote(root: Path, name: str | None = None, *, read_only: bool = False, timeout: float = 60) -> str:
+def check_remote(root: Path, name: str | None = None, *, read_only: bool = False, timeout: float = 30) -> str:
     """One line that says what works with the remote ``name`` (or the default one) of the project at ``root``.
 
     Lists it and, unless ``read_only``, writes a small object, reads it back and deletes it. ``timeout`` in seconds.
@@ -198,7 +198,12 @@ def names(error: BaseException) -> set[str]:
 def explain(error: BaseException, url: str) -> str:
     """What went wrong and what to do about it, in one line."""
     found = names(error)
-    said = next((text for one in chain(error) if (text := " ".join(str(one).split()))), type(error).__name__)[:200]
+    # the first line: Azure adds request numbers and headers below it
+    said = next((text[0] for one in chain(error) if (text := str(one).strip().splitlines())), type(error).__name__)[
+        :200
+    ]
+    if "failed to authenticate" in said:
+        found.add("AuthenticationFailed")  # Azurite has the text, but the code of a lack of rights
     scheme = urlsplit(url).scheme
     offer = f"{CREDENTIALS.get(scheme, 'give credentials')}, or put them into .dvc/config.local"
     container = urlsplit(url).netloc
@@ -219,7 +224,7 @@ def explain(error: BaseException, url: str) -> str:
 @click.command()
 @click.option("--remote", help="The remote to check; the default one without it.")
 @click.option("--read-only", is_flag=True, help="Do not try to write: for those who only pull.")
-@click.option("--timeout", type=click.FloatRange(1), default=60, show_default=True, help="Seconds to wait for it.")
+@click.option("--timeout", type=click.FloatRange(1), default=30, show_default=True, help="Seconds to wait for it.")
 def main(remote: str | None, read_only: bool, timeout: float) -> None:
     """Say in one line whether the project's DVC remote can be used, and if not, why."""
     click.echo(check_remote(Path.cwd(), remote, read_only=read_only, timeout=timeout))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from servers import S3Server, SshServer
-from team import Remote, commit, folder_remote, identify, s3_remote, ssh_remote
+from team import Remote, azure_remote, commit, folder_remote, identify, s3_remote, ssh_remote
 
-KINDS = ["folder", "s3", "ssh"]
+KINDS = ["folder", "s3", "ssh", "azure"]
 
 
 @pytest.fixture(scope="session")
@@ -55,4 +55,6 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
         return folder_remote(tmp_path)
     if request.param == "s3":
         return s3_remote(request.getfixturevalue("s3_server"), tmp_path.name)
-    return ssh_remote(request.getfixturevalue("ssh_server"), tmp_path)
+    if request.param == "ssh":
+        return ssh_remote(request.getfixturevalue("ssh_server"), tmp_path)
+    return azure_remote(request.getfixturevalue("azurite"))

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 from servers import BUCKET, S3Server, SshServer
+from services import Azurite
 
 
 @dataclass
@@ -83,4 +85,18 @@ def ssh_remote(server: SshServer, folder: Path, port: int | None = None) -> Remo
         settings={"port": str(port or server.port)},
         local={"keyfile": str(key)},
         secrets=[str(key), *key.read_text().splitlines()[1:-1]],
+    )
+
+
+def azure_remote(azurite: Azurite) -> Remote:
+    """A container of its own."""
+    from azure.storage.blob import BlobServiceClient
+
+    container = f"press-{token_hex(4)}"
+    with BlobServiceClient.from_connection_string(azurite.connection_string) as client:
+        client.create_container(container)
+    return Remote(
+        f"azure://{container}/team",
+        environment={"AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string},
+        secrets=[azurite.key],
     )

@@ -2,9 +2,10 @@
 
 import socket
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from team import Remote, change, clone, folder_remote, s3_remote, ssh_remote
+from team import Remote, azure_remote, change, clone, folder_remote, s3_remote, ssh_remote
 
 from olivepress.outputs import sha256, sizes
 
@@ -131,6 +132,37 @@ def test_ssh_wrong_key_wrong_folder_wrong_address(author, ssh_server, tmp_path):
     assert "the credentials are refused (Permission denied" in one_line(check(author))
     change(author, "port", "9")
     assert "unreachable" in one_line(check(author))
+
+
+def test_azure_rights_and_wrong_container_and_wrong_key_and_wrong_address(author, azurite):
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    remote = azure_remote(azurite)
+    remote.connect(author)
+    container = remote.url.split("/")[2]
+    string = azurite.connection_string
+
+    def with_string(value: str, *options: str) -> str:
+        author.environment["AZURE_STORAGE_CONNECTION_STRING"] = value
+        return one_line(check(author, *options))
+
+    sas = generate_container_sas(
+        azurite.account,
+        container,
+        account_key=azurite.key,
+        permission=ContainerSasPermissions(read=True, list=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+    shared = f"BlobEndpoint={azurite.url};SharedAccessSignature={sas}"
+    assert "can be listed, but writing failed: no permission" in with_string(shared)
+    assert "the credentials are refused" in with_string(string.replace(azurite.key, "Z3Vlc3NlZA=="))
+    assert "unreachable" in with_string(
+        string.replace(str(azurite.port), "9"), "--timeout", "3"
+    )  # Azure's client retries for long
+    author.environment |= {"AZURE_STORAGE_CONNECTION_STRING": "", "AZURE_CONFIG_DIR": str(author.folder)}
+    assert "no credentials" in one_line(check(author))
+    change(author, "url", "azure://prss/team")
+    assert "there is no bucket or container 'prss'" in with_string(string)
 
 
 def test_a_server_that_never_answers(author):

@@ -88,6 +88,32 @@ remote: setup ## set the team's DVC remote, verified on pull (URL=s3://… azure
 remote-check: setup ## can the DVC remote be listed, written and read? One line, and what is wrong if not
 	@python -m olivepress.remote_check
 
+.PHONY: pull
+pull: setup ## dvc pull, others' runs included; says which file is damaged or missing on the remote
+	@python -m olivepress.pull --run-cache
+
+VERSION ?=
+STAGE ?=
+SIGN_KEY ?=
+FOLDER ?=
+SIGNERS ?=
+
+.PHONY: release
+release: setup ## release this commit (VERSION=1.2.0, or patch, minor, major; SIGN_KEY=~/.ssh/id_ed25519 signs it)
+	@python -m olivepress.release "$(VERSION)" $(addprefix --sign-key ,$(SIGN_KEY))
+
+.PHONY: verify-release
+verify-release: setup ## check a release's files, inputs, commands and signature (VERSION=1.2.0; FOLDER=…, SIGNERS=…)
+	@python -m olivepress.verify_release "$(VERSION)" $(addprefix --folder ,$(FOLDER)) $(addprefix --signers ,$(SIGNERS))
+
+.PHONY: promote
+promote: setup ## put a release into a stage (VERSION=1.2.0 STAGE=staging or production)
+	@python -m olivepress.versions promote "$(VERSION)" "$(STAGE)"
+
+.PHONY: releases
+releases: setup ## every release and its stages
+	@python -m olivepress.versions list
+
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py

@@ -1,7 +1,12 @@
 """What changed between two releases: the quality figures side by side."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from olivepress.errors import PressError
 
 # Figures, not the answers and file lists that the other results hold.
 FIGURES = ("evaluate", "finetune", "auto-opt", "prepare", "quantize.json")
@@ -12,18 +17,13 @@ def render_changes(root: Path, name: str, version: str, previous: tuple[str, str
 
     Changed figures only; without a previous release, all of them.
     """
-    from dvc.repo import Repo
-
     targets = [f"results/quality/{part}" for part in FIGURES]
-    with Repo(str(root)) as repo:
-        if previous:
-            found = repo.metrics.diff(a_rev=previous[1], b_rev="workspace", targets=targets)["diff"]
-        else:
-            shown = repo.metrics.show(targets=targets)[""]["data"]
-            found = {
-                path: {key: {"new": value} for key, value in _flat(entry["data"]).items()}
-                for path, entry in shown.items()
-            }
+    if previous:
+        found = _dvc(root, "diff", previous[1], "--targets", *targets)
+    else:
+        shown = _dvc(root, "show", *targets)[""]["data"]
+        flat = {path: _flat(entry["data"]) for path, entry in shown.items()}
+        found = {path: {key: {"new": value} for key, value in figures.items()} for path, figures in flat.items()}
     rows = [
         (f"{path.removeprefix('results/quality/').removesuffix('.json')}: {key}", values)
         for path, figures in sorted(found.items())
@@ -39,6 +39,15 @@ def render_changes(root: Path, name: str, version: str, previous: tuple[str, str
         cells = [_cell(values.get(key)) for key in ("old", "new", "diff")]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _dvc(root: Path, action: str, *arguments: str) -> dict[str, Any]:
+    """`dvc metrics diff` or `show` against the working tree; {} if nothing differs."""
+    command = [sys.executable, "-m", "dvc", "metrics", action, "--json", *arguments]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PressError(f"dvc metrics {action}: {' '.join(done.stderr.split())[-300:]}")
+    return json.loads(done.stdout)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

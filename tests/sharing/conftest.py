@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 from servers import S3Server, SshServer
-from team import Remote, azure_remote, commit, folder_remote, identify, s3_remote, ssh_remote
+from team import (
+    RELEASE,
+    Remote,
+    azure_remote,
+    commit,
+    folder_remote,
+    identify,
+    make_key,
+    open_shop,
+    s3_remote,
+    signer,
+    ssh_remote,
+)
 
 KINDS = ["folder", "s3", "ssh", "azure"]
 
@@ -58,3 +70,22 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
     if request.param == "ssh":
         return ssh_remote(request.getfixturevalue("ssh_server"), tmp_path)
     return azure_remote(request.getfixturevalue("azurite"))
+
+
+@pytest.fixture
+def shop(project, tmp_path: Path):
+    """A project ready to be released: committed, pushed to an origin of its own, with a DVC remote."""
+    return open_shop(project, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def released(project, tmp_path_factory: pytest.TempPathFactory):
+    """The project with a signed release 1.2.0. Copy it, do not change it."""
+    folder = tmp_path_factory.mktemp("released")
+    space = open_shop(project, folder)
+    make_key(folder / "key")
+    space.write("allowed_signers", signer("press@example.org", folder / "key"))
+    commit(space, "Who may sign")
+    space.run("git", "push", "-q")
+    space.said = space.run(*RELEASE, "1.2.0", "--sign-key", folder / "key").stdout
+    return space

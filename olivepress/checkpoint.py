@@ -49,8 +49,11 @@ def shards(folder: Path) -> list[Path]:
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+            stray = [name for name in names if Path(name).name != name]
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise PressError(f"{index}: broken index ({error!r}). Fetch the model again.") from error
+        if stray:
+            raise PressError(f"{index}: names {stray[0]!r}, which is not in this folder. Fetch the model again.")
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise PressError(f"{index}: names {missing[0]}, which is not there. Fetch the model again.")
@@ -80,20 +83,25 @@ def tensors(folder: Path) -> dict[str, TensorInfo]:
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
             try:
                 header = json.loads(file.read(length)) if length < size else None
-            except ValueError:
-                header = None
-        if header is None:
-            raise PressError(f"{shard}: no readable safetensors header ({size} bytes). Fetch the model again.")
-        header.pop("__metadata__", None)
-        expected = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+                header.pop("__metadata__", None)
+                entries = {name: _entry(shard, **entry) for name, entry in header.items()}
+            except (ValueError, TypeError, AttributeError) as error:
+                raise PressError(
+                    f"{shard}: no readable safetensors header ({size} bytes). Fetch the model again."
+                ) from error
+        expected = 8 + length + max((end for _, end in entries.values()), default=0)
         if size != expected:
             raise PressError(
                 f"{shard}: truncated: {size} bytes, its header promises {expected}. Fetch the model again."
             )
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            found[name] = TensorInfo(shard.name, entry["dtype"], tuple(entry["shape"]), end - begin)
+        found.update({name: info for name, (info, _) in entries.items()})
     return found
+
+
+def _entry(shard: Path, dtype: str, shape: list[int], data_offsets: list[int]) -> tuple[TensorInfo, int]:
+    """One header entry, and where its data end; TypeError or ValueError for any other shape of entry."""
+    begin, end = map(int, data_offsets)
+    return TensorInfo(shard.name, dtype, tuple(map(int, shape)), end - begin), end
 
 
 def check(folder: Path) -> dict[str, TensorInfo]:

@@ -60,6 +60,13 @@ def text_field(place: str, value: dict[str, Any], key: str) -> str:
         raise PressError(f"{place}: field {key!r} is a {type(value[key]).__name__}, expected a string.")
     if not value[key].strip():
         raise PressError(f"{place}: field {key!r} is empty. Fill it or remove the line.")
+    try:
+        value[key].encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can escape half of a surrogate pair, UTF-8 cannot hold one
+        raise PressError(
+            f"{place}: field {key!r}: character {error.start + 1} is half of a surrogate pair "
+            f"(\\u{ord(value[key][error.start]):04x}). Write the whole character."
+        ) from error
     return value[key]
 
 
@@ -94,9 +101,10 @@ def check_template(template: str) -> None:
     if template == "chat":
         return
     try:
-        fields = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise PressError(f"text.template: {template!r}: {error}. Write a literal brace twice.") from error
+    fields = [name for _, name, _, _ in parts]
     unknown = [name for name in fields if name not in ("prompt", "response")]
     if unknown:
         raise PressError(f"text.template: unknown field {{{unknown[0]}}}. The rows have {{prompt}} and {{response}}.")
@@ -105,6 +113,9 @@ def check_template(template: str) -> None:
             f"text.template: found the fields {fields}, expected {{prompt}} and then {{response}}, once each "
             'or the word "chat" for the model\'s own chat template.'
         )
+    for _, name, spec, conversion in parts:
+        if spec or conversion:
+            raise PressError(f"text.template: a format or conversion of {{{name}}}. Write {{{name}}} alone.")
 
 
 def unescape(template: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from olivepress import checkpoint
 from olivepress.awq import import_autoawq
 from olivepress.errors import PressError
+from olivepress.pretrained import load_config
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ def load_model(
     """The causal language model in ``folder``, quantized or not, as plain weights of ``dtype`` in eval mode."""
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    config = load_config(folder, trust_remote_code=trust_remote_code)
     quantized = getattr(config, "quantization_config", None) is not None
     if not quantized:
         model = transformers.AutoModelForCausalLM.from_pretrained(

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from olivepress.dequantize import load_model
 from olivepress.onnx_logits import OnnxLogits
+from olivepress.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,12 +42,9 @@ def evaluate(subject: Subject, texts: dict[str, list[str]], sequence_length: int
     and the share of positions with the same greatest logit.
     """
     import torch
-    import transformers
     from peft import PeftModel
 
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
-        subject.quantized, trust_remote_code=subject.trust_remote_code
-    )
+    tokenizer = load_tokenizer(subject.quantized, trust_remote_code=subject.trust_remote_code)
     tokens = {
         name: [tokenizer.encode(text, add_special_tokens=False)[:sequence_length] for text in rows]
         for name, rows in texts.items()

@@ -13,6 +13,7 @@ from olivepress.dequantize import load_model
 from olivepress.errors import PressError
 from olivepress.olive_pass import run_pass
 from olivepress.outputs import remove
+from olivepress.pretrained import load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def finetune(
     from olive.passes.pytorch.lora import LoRA
 
     transformers.set_seed(settings.seed)  # Olive creates the adapter unseeded; the Trainer seeds only itself
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model_folder, trust_remote_code=trust_remote_code)
     model = load_model(
         model_folder,
         # float16 trains in mixed precision, over float32 weights

@@ -7,6 +7,7 @@ from typing import Any
 from olivepress import checkpoint
 from olivepress.errors import PressError
 from olivepress.olive_pass import run_pass
+from olivepress.pretrained import load_config
 
 # How the output head, which the quantizers leave alone, is stored: the builder's own names for it.
 HEADS: dict[str, dict[str, Any]] = {
@@ -35,6 +36,7 @@ def export(quantized: Path, out: Path, target: Target, *, trust_remote_code: boo
     The int4 weights, scales and zero points are the checkpoint's own, repacked. Raises PressError for an
     architecture that the builder does not know.
     """
+    load_config(quantized, trust_remote_code=trust_remote_code)
     check_architecture(quantized)
     from olive.passes.onnx.model_builder import ModelBuilder
 

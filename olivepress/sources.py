@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
+from olivepress.outputs import remove
 
 # What a checkpoint needs to run, and nothing that can run by itself: no pickles, no *.py.
 FILES = (
@@ -24,6 +26,8 @@ FILES = (
 )
 HUB = re.compile(r"hf://(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+# Lies beside a download while it is under way, and says of what.
+UNDER_WAY = ".source"
 
 
 def bring(source: str, folder: Path, *, trust_remote_code: bool) -> str:
@@ -60,6 +64,15 @@ def _from_folder(source: Path, folder: Path, patterns: tuple[str, ...]) -> str:
     return source.as_posix()
 
 
+def resume_only(source: str, folder: Path) -> None:
+    """Keep what a broken download left in ``folder`` if it was of ``source``; start afresh if of anything else."""
+    note = folder / UNDER_WAY
+    if not note.is_file() or note.read_text(encoding="utf-8") != source:
+        remove(folder)
+        folder.mkdir(parents=True)
+        note.write_text(source, encoding="utf-8")
+
+
 def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
     """Download with huggingface_hub: a progress bar a file, and files already complete are not fetched again."""
     match = HUB.fullmatch(source)
@@ -84,14 +97,21 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
                 f"model.source: {source}: {revision!r} can move, so the same params could give another model. "
                 f"It is at commit {info.sha} now: write hf://{name}@{info.sha}"
             )
-        files = [sibling.rfilename for sibling in info.siblings or []]
+        siblings = info.siblings or []
+        files = {s.rfilename: s.size for s in siblings if any(fnmatch(s.rfilename, pattern) for pattern in patterns)}
         if not any(file.endswith(".safetensors") for file in files):
             raise PressError(
-                f"model.source: {source}: this revision has no safetensors ({len(files)} files). "
+                f"model.source: {source}: this revision has no safetensors ({len(siblings)} files). "
                 "Pickled weights are not loaded: choose a revision or a model that has safetensors."
             )
         click.echo(f"{name} at commit {info.sha}", err=True)
-        snapshot_download(name, revision=info.sha, local_dir=folder, allow_patterns=list(patterns))
+        resume_only(source, folder)
+        snapshot_download(name, revision=info.sha, local_dir=folder, allow_patterns=list(files))
+        # where the hub fails half-way, huggingface_hub may return a folder that is there already, complete or not
+        for file, size in files.items():
+            found = (folder / file).stat().st_size if (folder / file).is_file() else None
+            if found is None or size not in (None, found):
+                raise OSError(f"{file}: got {found or 0} of {size} bytes")
     except GatedRepoError as error:
         raise PressError(
             f"model.source: {source}: gated. Accept its terms on its page, then set HF_TOKEN to a token for it."
@@ -108,5 +128,6 @@ def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:
             f"model.source: {source}: the hub cannot be reached ({reason}). Check the network and HF_HUB_OFFLINE, "
             "then rerun: files already fetched are kept. Or name a local folder."
         ) from error
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's own bookkeeping: dates and paths
+    remove(folder / ".cache")  # huggingface_hub's own bookkeeping: dates and paths
+    remove(folder / UNDER_WAY)
     return f"hf://{name}@{info.sha}"

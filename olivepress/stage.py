@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import math
 import os
 import platform
 import resource
@@ -22,13 +23,26 @@ InFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 Out = click.Path(path_type=Path)
 
 
+class Number(click.FloatRange):
+    """A finite number within bounds. Click's own range lets NaN through, since NaN is neither below nor above."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
     """Turn a function into a stage: a Click command with ``--cost`` and the house's error handling.
 
     ``dvc.yaml`` unpacks params under their own spelling (``--group_size``), people type hyphens: both work.
     The function may return figures of its own (seconds, tokens per second, ...) for the cost file.
 
-    Ctrl-C ends with status 130 and SIGTERM with 143, both after the partial outputs are removed.
+    Ctrl-C ends with status 130 and SIGTERM with 143, both after the partial outputs are removed (a download keeps
+    what it has, to go on from there).
     """
 
     @functools.wraps(function)
@@ -38,7 +52,7 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
         try:
             figures = function(**options) or {}
         except KeyboardInterrupt:
-            click.echo("Interrupted: partial outputs removed, earlier ones untouched.", err=True)
+            click.echo("Interrupted: nothing was written, earlier outputs are untouched.", err=True)
             raise SystemExit(130) from None
         except Exception as error:
             # safetensors reports a full disk as an error of its own, without errno
@@ -59,7 +73,7 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
 
 def _terminate(signum: int, frame: object) -> None:
     """SIGTERM unwinds the stack like an exception, so that partial outputs are removed."""
-    click.echo("Terminated: partial outputs removed, earlier ones untouched.", err=True)
+    click.echo("Terminated: nothing was written, earlier outputs are untouched.", err=True)
     raise SystemExit(128 + signum)
 
 

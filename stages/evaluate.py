@@ -12,9 +12,10 @@ from olivepress.gates import Bounds, misses
 from olivepress.generation import find_adapters
 from olivepress.olive_pass import PROVIDERS
 from olivepress.outputs import write_json
-from olivepress.stage import InFile, InFolder, Out, stage
+from olivepress.pretrained import load_tokenizer
+from olivepress.stage import InFile, InFolder, Number, Out, stage
 
-Bound = click.FloatRange(0)
+Bound = Number(0)
 
 
 @stage
@@ -33,14 +34,14 @@ Bound = click.FloatRange(0)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="PyTorch's.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="PyTorch's.")
 @click.option(
-    "--max-quantization-cost", type=float, required=True, help="Bound on loss(quantized) - loss(base), nats a token."
+    "--max-quantization-cost", type=Number(), required=True, help="Bound on loss(quantized) - loss(base), nats a token."
 )
-@click.option("--min-finetuning-gain", type=float, required=True, help="Bound on loss(quantized) - loss(finetuned).")
-@click.option("--max-export-cost", type=float, required=True, help="Bound on loss(ONNX Runtime) - loss(PyTorch).")
+@click.option("--min-finetuning-gain", type=Number(), required=True, help="Bound on loss(quantized) - loss(finetuned).")
+@click.option("--max-export-cost", type=Number(), required=True, help="Bound on loss(ONNX Runtime) - loss(PyTorch).")
 @click.option(
     "--max-relative-error", type=Bound, required=True, help="Bound on |onnx - torch| / |torch| of the logits."
 )
-@click.option("--min-same-top-token", type=click.FloatRange(0, 1), required=True, help="Bound on the agreeing share.")
+@click.option("--min-same-top-token", type=Number(0, 1), required=True, help="Bound on the agreeing share.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--quality", type=Out, required=True, help="JSON: losses, perplexities, agreement.")
 def main(
@@ -78,9 +79,7 @@ def main(
     if general_data:
         template = unescape(template)
         check_template(template)
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
         texts["general"] = [render(template, row, tokenizer) for row in read_rows(general_data)]
     figures = evaluate(subject, texts, sequence_length)
     missed = misses(figures, Bounds(**bounds))

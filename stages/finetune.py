@@ -7,21 +7,21 @@ import click
 from olivepress.dataset import read_texts
 from olivepress.lora import LoraSettings, finetune
 from olivepress.outputs import whole, write_csv, write_json
-from olivepress.stage import InFolder, Out, stage
+from olivepress.stage import InFolder, Number, Out, stage
 
 
 @stage
 @click.option("--model", type=InFolder, required=True, help="Quantized (or plain) checkpoint folder.")
 @click.option("--data", type=InFolder, required=True, help="Prepared data: train.jsonl and held_out.jsonl.")
 @click.option("--rank", type=click.IntRange(1, 1024), default=64)
-@click.option("--alpha", type=click.FloatRange(0, min_open=True), default=16)
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.05)
+@click.option("--alpha", type=Number(0, min_open=True), default=16)
+@click.option("--dropout", type=Number(0, 1, max_open=True), default=0.05)
 @click.option(
     "--target-modules", default="default", help='"default" for the architecture, "all-linear", or names, a,b.'
 )
 @click.option("--steps", type=click.IntRange(1), default=100)
 @click.option("--batch-size", type=click.IntRange(1), default=4)
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-4)
+@click.option("--learning-rate", type=Number(0, min_open=True), default=2e-4)
 @click.option("--sequence-length", type=click.IntRange(8), default=1024, help="Tokens a row; longer rows are cut.")
 @click.option("--eval-steps", type=click.IntRange(1), default=20, help="Steps between held-out losses.")
 @click.option("--gradient-checkpointing/--no-gradient-checkpointing", default=True, help="Less memory, more time.")

@@ -8,14 +8,15 @@ import click
 from olivepress.dataset import check_template, read_rows, render, split, unescape
 from olivepress.errors import PressError
 from olivepress.outputs import sha256, whole, write_json
-from olivepress.stage import InFile, InFolder, Out, stage
+from olivepress.pretrained import load_tokenizer
+from olivepress.stage import InFile, InFolder, Number, Out, stage
 
 
 @stage
 @click.option("--data", type=InFile, required=True, help='JSON lines, {"prompt": …, "response": …}.')
 @click.option("--model", type=InFolder, required=True, help="Checkpoint folder with the tokenizer.")
 @click.option("--template", default="chat", help='"chat", or a text with {prompt} and {response}; \\n is a line break.')
-@click.option("--held-out", type=click.FloatRange(0, 0.9, min_open=True), default=0.1, help="Share that is held out.")
+@click.option("--held-out", type=Number(0, 0.9, min_open=True), default=0.1, help="Share that is held out.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for train.jsonl and held_out.jsonl.")
 @click.option("--quality", type=Out, required=True, help="JSON: counts and token lengths.")
@@ -32,9 +33,7 @@ def main(
             raise PressError(
                 f"{data}: {len(rows)} rows leave none for {name} at prepare.held_out {held_out}: add rows."
             )
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     lengths: dict[str, list[int]] = {}
     with whole(out) as scratch:
         scratch.mkdir()

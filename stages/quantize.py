@@ -11,6 +11,7 @@ from olivepress.calibration import calibration_blocks
 from olivepress.errors import PressError
 from olivepress.olive_quantize import PASSES, quantize_olive
 from olivepress.outputs import sha256, whole, write_json
+from olivepress.pretrained import load_config, load_tokenizer
 from olivepress.stage import InFile, InFolder, Out, stage
 
 
@@ -51,9 +52,8 @@ def main(
         raise PressError(f"quantize.bits: awq packs 4 bits, not {bits}. Use rtn, gptq or kquant for 8.")
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # AutoAWQ and Olive take any GPU they see
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=trust_remote_code)
+    load_config(base, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     blocks = calibration_blocks(
         calibration_data, tokenizer, samples=samples, sequence_length=sequence_length, seed=seed
     )

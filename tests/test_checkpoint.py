@@ -126,7 +126,22 @@ def test_an_index_that_names_a_missing_shard(folder):
     assert error(folder) == f"{path}: names model-2.safetensors, which is not there. Fetch the model again."
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"weight_map": []}'])
+@pytest.mark.parametrize(
+    "header", [[], {"a": 1}, {"a": {}}, {"a": {"dtype": "F16", "shape": 3, "data_offsets": [0, 1]}}]
+)
+def test_a_header_of_another_shape(folder, header):
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"data")
+    assert "no readable safetensors header" in error(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors"])
+def test_an_index_that_leads_out_of_the_folder(folder, name):
+    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
+    assert f"names '{name}', which is not in this folder" in error(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}'])
 def test_a_broken_index(folder, content):
     (folder / checkpoint.INDEX).write_text(content)
     assert error(folder).startswith(f"{folder / checkpoint.INDEX}: broken index (")

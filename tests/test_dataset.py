@@ -73,6 +73,10 @@ def test_a_line_that_is_no_object_is_named(write):
         ('{"prompt": " \\n\\t", "response": "r"}', "field 'prompt' is empty"),
         ('{"prompt": 7, "response": "r"}', "field 'prompt' is a int, expected a string"),
         ('{"prompt": "p", "response": null}', "field 'response' is a NoneType, expected a string"),
+        (
+            r'{"prompt": "a\ud83d", "response": "r"}',
+            "field 'prompt': character 2 is half of a surrogate pair (\\ud83d)",
+        ),
         ('{"prompt": "p", "response": ["r"]}', "field 'response' is a list, expected a string"),
     ],
 )

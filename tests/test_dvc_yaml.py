@@ -41,7 +41,7 @@ def closure(script: str) -> set[str]:
 @pytest.mark.parametrize("name", STAGES)
 def test_deps_are_exactly_the_modules_that_a_stage_imports(name):
     stage = STAGES[name].get("do", STAGES[name])
-    script = re.search(r"stages/\w+\.py", stage["cmd"])[0]
+    script = re.match(r"python -m (stages\.\w+) ", stage["cmd"])[1].replace(".", "/") + ".py"
     code = {dep for dep in stage["deps"] if dep.endswith(".py")}
     assert code == closure(script)
     assert script == f"stages/{name.replace('-', '_')}.py"

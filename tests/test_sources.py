@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hub import Hub
 
 from olivepress.errors import PressError
 from olivepress.outputs import sha256
@@ -27,9 +29,9 @@ def error(source: str, folder: Path) -> str:
 
 def fetch(tmp_path: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "stages/fetch.py", "--out", tmp_path / "out", "--quality", tmp_path / "q.json", *options],
+        [sys.executable, "-m", "stages.fetch", "--out", tmp_path / "out", "--quality", tmp_path / "q.json", *options],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf"), **environment},
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf"), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -112,3 +114,107 @@ def test_fetch_refuses_to_watch_another_folder_than_the_source(tmp_path):
     assert ran.returncode == 1
     assert "Error: model.watch: is data/other, but the source is the folder data/tiny-phi3" in ran.stderr
     assert not (tmp_path / "out").exists()
+
+
+# --- the hub, over HTTP
+
+NAME = "press/tiny"
+
+
+@pytest.fixture
+def hub():
+    """The embedded base as a hub repository, with things in it that must not be taken."""
+    files = {path.name: path.read_bytes() for path in sorted(TINY.iterdir())}
+    files |= {"pytorch_model.bin": b"pickle", "modeling_phi3.py": b"import os", "onnx/model.onnx": b"onnx"}
+    server = Hub(NAME, COMMIT, files)
+    yield server
+    server.close()
+
+
+def fetch_from(hub: Hub, tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
+    return fetch(tmp_path, "--source", source, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1")
+
+
+def test_the_hub_gives_a_pinned_checkpoint_and_nothing_that_can_run(tmp_path, hub):
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}")
+    assert ran.returncode == 0, ran.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in TINY.iterdir()}
+    assert sha256(tmp_path / "out/model.safetensors") == sha256(TINY / "model.safetensors")
+    assert json.loads((tmp_path / "q.json").read_text())["source"] == f"hf://{NAME}@{COMMIT}"
+    asked = {path for _, path, _ in hub.requests}
+    assert not [path for path in asked if path.endswith((".bin", ".py", ".onnx"))]
+    assert "%" in ran.stderr, "a download shows progress"
+
+
+def test_a_branch_is_refused_with_the_commit_to_write(tmp_path, hub):
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@main")
+    assert ran.returncode == 1
+    assert f"write hf://{NAME}@{COMMIT}" in ran.stderr
+    assert hub.downloads("model.safetensors") == []
+
+
+@pytest.mark.parametrize(
+    ("refuse", "source", "expected"),
+    [
+        (None, f"hf://{NAME}@{COMMIT[::-1]}", "has no revision"),
+        (None, f"hf://press/other@{COMMIT}", "no such model, or a private one"),
+        ((403, "GatedRepo"), f"hf://{NAME}@{COMMIT}", "gated. Accept its terms"),
+        ((401, "RepoNotFound"), f"hf://{NAME}@{COMMIT}", "set HF_TOKEN for a private one"),
+        ((418, "Teapot"), f"hf://{NAME}@{COMMIT}", "the hub cannot be reached"),
+    ],
+)
+def test_what_the_hub_refuses_is_explained(tmp_path, hub, refuse, source, expected):
+    hub.refuse = refuse
+    ran = fetch_from(hub, tmp_path, source)
+    assert ran.returncode == 1
+    assert expected in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_pickles_on_the_hub(tmp_path, hub):
+    del hub.files["model.safetensors"]
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}")
+    assert ran.returncode == 1
+    assert "this revision has no safetensors" in ran.stderr
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_offline_is_explained(tmp_path, environment):
+    ran = fetch(tmp_path, "--source", f"hf://{NAME}@{COMMIT}", **environment)
+    assert ran.returncode == 1
+    assert "the hub cannot be reached" in ran.stderr
+    assert "HF_HUB_OFFLINE" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_broken_download_keeps_the_files_that_it_has(tmp_path, hub):
+    hub.broken = {"tokenizer.json"}
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}")
+    assert ran.returncode == 1
+    assert "rerun: files already fetched are kept" in ran.stderr
+    assert not (tmp_path / "out").exists()
+    hub.broken.clear()
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}")
+    assert ran.returncode == 0, ran.stderr
+    assert len(hub.downloads("model.safetensors")) == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in TINY.iterdir()}
+
+
+def test_a_dropped_connection_goes_on_in_the_middle_of_a_file(tmp_path, hub):
+    header = json.dumps({"more": {"dtype": "U8", "shape": [1 << 25], "data_offsets": [0, 1 << 25]}}).encode()
+    hub.files["more.safetensors"] = struct.pack("<Q", len(header)) + header + bytes(1 << 25)
+    hub.break_after["more.safetensors"] = 25_000_000  # huggingface_hub writes in pieces of 10 MB
+    ran = fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}")
+    assert ran.returncode == 0, ran.stderr
+    assert hub.downloads("more.safetensors") == [None, f"bytes={2 * 10 * (1 << 20)}-"]
+    assert (tmp_path / "out/more.safetensors").read_bytes() == hub.files["more.safetensors"]
+
+
+def test_a_half_download_of_one_model_is_not_taken_for_another(tmp_path, hub):
+    scratch = tmp_path / ".out.partial"
+    scratch.mkdir()
+    (scratch / "extra.safetensors").write_bytes(b"of another model")
+    (scratch / ".source").write_text(f"hf://press/other@{COMMIT}")
+    assert fetch_from(hub, tmp_path, f"hf://{NAME}@{COMMIT}").returncode == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in TINY.iterdir()}

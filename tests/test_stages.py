@@ -1,103 +1,269 @@
-"""The stage scripts as a user types them."""
+"""The real scripts, as DVC and people run them: bad input ends in a short message and leaves earlier output alone."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from olivepress import stage as stage_module
+from olivepress.outputs import whole
 
 ROOT = Path(__file__).parents[1]
-STAGES = sorted(path.name for path in (ROOT / "stages").glob("*.py"))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-QUANTIZE = ["quantize.py", "--base", "data/tiny-phi3", "--calibration-data", "data/calibration.jsonl"]
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+TINY = "data/tiny-phi3"
+QUANTIZE = ["quantize", "--base", TINY, "--calibration-data", "data/calibration.jsonl"]
+PREPARE = ["prepare", "--data", "data/travel.jsonl", "--model", TINY]
 
 
-def command(out: Path, *arguments: str) -> list[str]:
-    script, *rest = arguments
-    places = ["--out", str(out), "--quality", str(out.parent / "quality.json")]
-    return [sys.executable, f"stages/{script}", *rest, *places]
+def command(name: str, *options: str) -> list[str]:
+    return [sys.executable, "-m", f"stages.{name}", *map(str, options)]
 
 
-def run(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(name, *options), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.fixture
-def earlier(tmp_path):
-    """An output of an earlier run, which nothing that fails may touch."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/kept").write_text("kept")
-    return tmp_path / "out"
+def places(tmp_path):
+    """--out and --quality with earlier output in them."""
+    folder = tmp_path / "places"
+    (folder / "out" / "nested").mkdir(parents=True)
+    (folder / "out" / "model.safetensors").write_bytes(bytes(range(256)))
+    (folder / "out" / "nested" / "file").write_text("earlier")
+    (folder / "quality.json").write_text('{"earlier": true}\n')
+    return folder
 
 
-@pytest.mark.parametrize("script", STAGES)
-def test_help_never_loads_torch(script):
-    done = run(sys.executable, "-X", "importtime", f"stages/{script}", "--help")
-    assert done.returncode == 0 and "--cost" in done.stdout
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+def options(places: Path) -> list[str]:
+    return ["--out", str(places / "out"), "--quality", str(places / "quality.json")]
+
+
+def assert_short(stderr: str) -> None:
+    assert "Traceback" not in stderr
+    assert "Error: " in stderr
+    assert len(stderr.strip().splitlines()) <= 6
+
+
+# --- messages
+
+BAD = [
+    ([*QUANTIZE, "--grop-size", "32"], 2, "No such option '--grop-size'. Did you mean '--group-size'?"),
+    ([*QUANTIZE, "--samples", "9999"], 1, "data/calibration.jsonl: too little calibration data"),
+    ([*QUANTIZE, "--samples", "many"], 2, "Invalid value for '--samples': 'many' is not a valid integer range."),
+    ([*QUANTIZE, "--samples", "0"], 2, "Invalid value for '--samples': 0 is not in the range x>=1."),
+    ([*QUANTIZE, "--sequence_length", "8"], 2, "Invalid value for '--sequence-length': 8 is not in the range x>=16."),
+    ([*QUANTIZE, "--seed", "1.5"], 2, "Invalid value for '--seed': '1.5' is not a valid integer."),
+    ([*QUANTIZE, "--group_size", "20"], 2, "'20' is not one of '16', '32', '64', '128'."),
+    ([*QUANTIZE, "--algorithm", "gguf"], 2, "'gguf' is not one of 'awq', 'rtn', 'gptq', 'kquant'."),
+    ([*QUANTIZE, "--device", "npu"], 2, "'npu' is not one of 'cpu', 'cuda'."),
+    ([*QUANTIZE, "--bits", "3"], 2, "'3' is not one of '4', '8'."),
+    ([*QUANTIZE, "--algorithm", "awq", "--bits", "8"], 1, "quantize.bits: awq packs 4 bits, not 8. Use rtn, gptq or"),
+    (["quantize", "--base", "none"], 2, "Invalid value for '--base': Directory 'none' does not exist."),
+    (["quantize", "--base", TINY], 2, "Missing option '--calibration-data'."),
+    ([*QUANTIZE[:-1], "none.jsonl"], 2, "Invalid value for '--calibration-data': File 'none.jsonl' does not exist."),
+    (["quantize", "--base", "data", *QUANTIZE[3:]], 1, "data: no config.json. Expected a Hugging Face checkpoint"),
+    ([*PREPARE, "--held-out", "0.95"], 2, "Invalid value for '--held-out': 0.95 is not in the range 0<x<=0.9."),
+    ([*PREPARE, "--held-out", "0"], 2, "0.0 is not in the range 0<x<=0.9."),
+    ([*PREPARE, "--held_out", "1"], 2, "Invalid value for '--held-out': 1.0 is not in the range 0<x<=0.9."),
+    ([*PREPARE, "--held-out", "half"], 2, "'half' is not a valid number."),
+    ([*PREPARE, "--template", "{prompt} {reply}"], 1, "text.template: unknown field {reply}."),
+    (["prepare", "--data", "data", "--model", TINY], 2, "Invalid value for '--data': File 'data' is a directory."),
+    (["prepare", "--data", "pyproject.toml", "--model", TINY], 1, "pyproject.toml:1: column 2: broken JSON"),
+    (["fetch", "--source", "ftp://host/model"], 1, "model.source: ftp://host/model: unknown scheme."),
+    (["fetch", "--source", "data/none"], 1, "model.source: data/none: no such folder."),
+    (["fetch", "--source", "data"], 1, "data: no config.json."),
+    (
+        ["finetune", "--model", TINY, "--data", "none"],
+        2,
+        "Invalid value for '--data': Directory 'none' does not exist.",
+    ),
+    (["finetune", "--model", TINY, "--data", "data", "--dropout", "1"], 2, "1.0 is not in the range 0<=x<1."),
+    (["finetune", "--model", TINY, "--data", "data", "--rank", "0"], 2, "0 is not in the range 1<=x<=1024."),
+    (["finetune", "--model", TINY, "--data", "data", "--alpha", "nan"], 2, "nan is not a finite number."),
+    (["finetune", "--model", TINY, "--data", "data", "--learning-rate", "inf"], 2, "inf is not a finite number."),
+    ([*PREPARE, "--held-out", "nan"], 2, "nan is not a finite number."),
+    ([*PREPARE, "--template", "{prompt:d} {response}"], 1, "a format or conversion of {prompt}. Write {prompt} alone."),
+    (["auto_opt", "--model", "data"], 1, "data: no config.json."),
+    (["auto_opt", "--model", TINY, "--provider", "npu"], 2, "Invalid value for '--provider': 'npu' is not one of"),
+    (["convert_adapter", "--adapter", "none", "--model", TINY], 2, "Directory 'none' does not exist."),
+]
+
+
+@pytest.mark.parametrize(("line", "status", "expected"), BAD, ids=[" ".join(line[-3:]) for line, _, _ in BAD])
+def test_bad_input_ends_in_a_short_message_and_touches_nothing(places, line, status, expected):
+    before = snapshot(places)
+    ran = run(*line, *options(places))
+    assert expected in " ".join(ran.stderr.split())
+    assert ran.returncode == status
+    assert_short(ran.stderr)
+    assert snapshot(places) == before
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_refuses_an_unknown_option(name):
+    ran = run(name, "--no-such-thing")
+    assert ran.returncode == 2
+    assert "No such option '--no-such-thing'" in ran.stderr
+    assert_short(ran.stderr)
+
+
+# --- help
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_help_answers_within_half_a_second(name):
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        ran = run(name, "--help")
+        best = min(best, time.perf_counter() - start)
+    assert ran.returncode == 0
+    assert ran.stdout.startswith(f"Usage: python -m stages.{name} [OPTIONS]")
+    assert "--cost" in ran.stdout
+    assert best < 0.5
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_help_never_loads_torch(name):
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", *command(name, "--help")[1:]],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "click" in loaded
     assert not loaded & {"torch", "transformers", "olive", "onnx", "numpy", "onnxruntime"}
 
 
+# --- signals
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([*QUANTIZE, "--algoritm", "awq"], "No such option '--algoritm'. (Did you mean one of: '--algorithm'"),
-        ([*QUANTIZE, "--algorithm", "magic"], "'magic' is not one of 'awq', 'rtn', 'gptq', 'kquant'"),
-        ([*QUANTIZE, "--samples", "many"], "'many' is not a valid integer"),
-        ([*QUANTIZE, "--samples", "0"], "0 is not in the range x>=1"),
-        ([*QUANTIZE, "--bits", "8"], "quantize.bits: awq packs 4 bits, not 8"),
-        ([*QUANTIZE, "--samples", "9999"], "too little calibration data"),
-        (["fetch.py", "--source", "data/tiny-phi3", "--watch", "elsewhere"], "model.watch: is elsewhere"),
-    ],
+    ("number", "status", "word"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")]
 )
-def test_bad_params_fail_with_a_message_and_touch_nothing(earlier, arguments, message):
-    done = run(*command(earlier, *arguments))
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (earlier / "kept").read_text() == "kept"
-    assert {path.name for path in earlier.parent.iterdir()} == {"out"}
+def test_a_signal_in_the_middle_of_quantization_leaves_earlier_output_alone(places, number, status, word):
+    before = snapshot(places)
+    line = command(*QUANTIZE, "--algorithm", "awq", "--samples", "64", "--sequence-length", "128", *options(places))
+    # An ignored SIGINT (a test run in the background of a shell) would be inherited, a handler is not.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    guard = threading.Timer(90, process.kill)
+    guard.start()
+    try:
+        shown = b""
+        while b"AWQ: " not in shown:
+            piece = process.stderr.read1()
+            assert piece, shown.decode()
+            shown += piece
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(number)
+        shown += process.stderr.read()
+        assert process.wait() == status
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    text = shown.decode()
+    assert f"{word}: nothing was written, earlier outputs are untouched." in text
+    assert "Traceback" not in text
+    assert snapshot(places) == before
 
 
-def test_an_offline_hub_is_a_clear_error(earlier):
-    source = "hf://owner/name@" + "0" * 40
-    environment = {**ENVIRONMENT, "HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run(
-        command(earlier, "fetch.py", "--source", source),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    assert f"model.source: {source}: the hub cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (earlier / "kept").read_text() == "kept"
+# --- disk full
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_the_middle_leaves_no_partial_output(earlier, number, status):
-    process = subprocess.Popen(
-        command(earlier, *QUANTIZE, "--group-size", "32", "--samples", "64", "--sequence-length", "128"),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    seen = ""
-    while "AWQ:" not in seen:  # AutoAWQ's own progress bar: the work is under way
-        piece = process.stderr.read(1)
-        assert piece, seen
-        seen += piece
-    time.sleep(1)
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
-    assert process.returncode == status, rest
-    assert "partial outputs removed" in rest
-    assert {path.name for path in earlier.parent.iterdir()} == {"out"}
-    assert (earlier / "kept").read_text() == "kept"
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MB, or None where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    yield folder if mounted else None
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def full_disk_stage(places: Path) -> str:
+    """The same failure in process: a stage that gets ENOSPC half way."""
+
+    @stage_module.stage
+    def main() -> None:
+        with whole(places / "out") as scratch:
+            scratch.mkdir()
+            (scratch / "half").write_bytes(b"x")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch / "half"))
+
+    ran = CliRunner().invoke(main, [])
+    assert ran.exit_code == 1
+    return ran.stderr
+
+
+def test_a_full_disk_is_named_and_leaves_earlier_output_alone(places, small_disk):
+    if small_disk:
+        (small_disk / "out").mkdir()
+        (small_disk / "out" / "earlier").write_text("kept")
+        before = snapshot(small_disk)
+        ran = run("fetch", "--source", TINY, *options(small_disk))
+        assert ran.returncode == 1
+        stderr, after = ran.stderr, snapshot(small_disk)
+    else:
+        before = snapshot(places)
+        stderr, after = full_disk_stage(places), snapshot(places)
+    assert "Error: no disk space left while writing" in stderr
+    assert "free some and rerun." in stderr
+    assert_short(stderr)
+    assert after == before
+
+
+def test_a_full_disk_in_process(places):
+    handler = signal.getsignal(signal.SIGTERM)
+    before = snapshot(places)
+    stderr = full_disk_stage(places)
+    signal.signal(signal.SIGTERM, handler)
+    scratch = places / ".out.partial" / "half"
+    assert stderr == f"Error: no disk space left while writing {scratch}: free some and rerun.\n"
+    assert snapshot(places) == before
+
+
+def test_another_system_error_is_not_taken_for_a_full_disk(places):
+    handler = signal.getsignal(signal.SIGTERM)
+
+    @stage_module.stage
+    @click.option("--number", type=int)
+    def main(number: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    ran = CliRunner().invoke(main, ["--number", str(errno.EIO)])
+    signal.signal(signal.SIGTERM, handler)
+    assert isinstance(ran.exception, OSError)
+    assert ran.exception.errno == errno.EIO

@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
-import yaml
 
-from olivepress.verify import compare
-
+ROOT = Path(__file__).parents[2]
+# The README's blocks that need a finished pipeline, by the first word that tells them apart.
+README_BLOCKS = re.findall(r"^```sh pipeline\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
 EVERYTHING = {
     "fetch",
     "prepare@travel",
@@ -42,6 +43,12 @@ def test_a_first_run_runs_every_stage(workspace):
 
 def test_an_unchanged_pipeline_runs_nothing(workspace):
     assert workspace.repro() == set()
+
+
+def test_the_readmes_two_commands(workspace):
+    repro, test = next(block for block in README_BLOCKS if "make test" in block).splitlines()
+    assert "Data and pipelines are up to date." in workspace.run("bash", "-c", repro).stdout
+    assert test in (ROOT / ".ci/run").read_text().splitlines(), "CI runs the second one, from a clean clone"
 
 
 def test_it_answers_and_the_adapters_speak_differently(workspace):
@@ -169,25 +176,74 @@ def test_a_missed_bound_fails_and_names_figure_and_bound(workspace):
     assert workspace.repro() == set()
 
 
-def test_everything_reproduces_bit_for_bit_at_another_path(workspace, tmp_path):
-    other = type(workspace)(tmp_path / "elsewhere" / "clone")
-    other.folder.parent.mkdir()
-    workspace.run("git", "clone", "-q", ".", str(other.folder))
-    for path in workspace.run("git", "ls-files").stdout.splitlines():
-        (other.folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(workspace.folder / path, other.folder / path)
-    assert other.repro("--force", "--no-run-cache") == EVERYTHING
-    rows = compare(yaml.safe_load(workspace.read("dvc.lock")), yaml.safe_load(other.read("dvc.lock")))
-    assert [row for row in rows if row[0] != "same"] == []
+def test_verify_reproduces_everything_bit_for_bit_at_another_path(workspace):
+    done = workspace.run("make", "verify")
+    rows = re.findall(r"^(same|different|missing|new) ", done.stdout, re.M)
     assert len(rows) >= 25
+    assert set(rows) == {"same"}
+    assert f"{len(rows)} of {len(rows)} outputs reproduced bit for bit" in done.stdout
+
+
+@pytest.mark.parametrize("adapter", ["none", "travel"])
+def test_chat_answers_as_smoke_infer_did(workspace, adapter):
+    answers = json.loads(workspace.read("results/quality/smoke-infer/cpu-int4.json"))[adapter]
+    choice = [] if adapter == "none" else [f"ADAPTER={adapter}"]
+    done = workspace.run("make", "--silent", "chat", *choice, input="\n".join(answers) + "\n")
+    for answer in answers.values():
+        assert answer["text"].strip() in done.stdout
+
+
+def test_chat_with_an_unknown_adapter_names_those_that_are_there(workspace):
+    done = workspace.run("make", "--silent", "chat", "ADAPTER=skiing", input="", check=False)
+    assert done.returncode != 0
+    assert "no adapter 'skiing' (there: cooking, travel)." in done.stderr
+
+
+def test_the_profile_option_writes_params(workspace):
+    before = workspace.read("params.yaml")
+    try:
+        workspace.run("make", "params", "PROFILE=phi-3.5-mini")
+        assert "hf://microsoft/Phi-3.5-mini-instruct@" in workspace.read("params.yaml")
+        assert {"fetch", "quantize"} <= workspace.changed()
+    finally:
+        workspace.write("params.yaml", before)
+
+
+@pytest.mark.timeout(600)
+def test_experiments_and_a_sweep_as_the_readme_has_them(workspace):
+    commands = next(block for block in README_BLOCKS if "dvc exp run" in block).splitlines()
+    run, queue, start, show = commands
+    workspace.commit("before the experiments")
+    assert "Ran experiment" in workspace.run("bash", "-c", run).stdout
+    queued = workspace.run("bash", "-c", queue).stdout
+    assert queued.count("Queued experiment") == 2
+    workspace.run("bash", "-c", start)
+    while "Running" in (tasks := workspace.run("dvc", "queue", "status").stdout) or "Queued" in tasks:
+        time.sleep(2)
+    assert tasks.count("Success") == 2, tasks
+    shown = json.loads(workspace.run("bash", "-c", f"{show} --json").stdout)
+    experiments = [entry for row in shown for entry in row["experiments"] or []]
+    revisions = [entry["revs"][0]["data"] for entry in experiments]
+    algorithms = [revision["params"]["params.yaml"]["data"]["quantize"]["algorithm"] for revision in revisions]
+    assert sorted(algorithms) == ["awq", "awq", "rtn"]
+    workspace.run("git", "checkout", "-q", "--", ".")
+    workspace.run("dvc", "checkout", "-q")
 
 
 def test_the_artifact_can_be_fetched_by_name(workspace, tmp_path):
-    who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
-    workspace.run("git", "add", "--all")
-    workspace.run("git", *who, "commit", "-q", "--allow-empty", "-m", "run")
-    workspace.run("git", *who, "tag", "-a", "ft-for-travel@v0.1.0", "-m", "release")  # GTO's versions are annotated
-    workspace.run("dvc", "artifacts", "get", ".", "ft-for-travel", "--out", str(tmp_path / "got"))
+    """The README's commands for sharing, from the remote to the artifact at a version."""
+    workspace.commit("run")
+    workspace.run("git", "tag", "-a", "ft-for-travel@v0.1.0", "-m", "release")  # GTO's versions are annotated
+    block = next(block for block in README_BLOCKS if "dvc artifacts get" in block)
+    for place, value in (
+        ("remote add", "remote add --local --force"),
+        ("/path/to/a/folder", str(tmp_path / "remote")),
+        ("<repository>", "."),
+        ("v0.1.0", f"v0.1.0 --out {tmp_path / 'got'}"),
+    ):
+        assert place in block
+        block = block.replace(place, value)
+    workspace.run("bash", "-euc", block)
     assert (tmp_path / "got/model/model.onnx").is_file()
     assert (tmp_path / "got/adapters/travel.onnx_adapter").is_file()
     assert "ft-for-travel" in (tmp_path / "got/README.md").read_text()

@@ -134,7 +134,7 @@ def test_the_provenance_names_files_inputs_commands_and_commit(released):
     for name in ("dvc.lock", "requirements.txt", "data/travel.jsonl", "data/tiny-phi3/model.safetensors"):
         assert inputs[name]["sha256"] == sha256(released.folder / name)
     assert inputs["source"]["gitCommit"] == released.run("git", "rev-parse", f"{TAG}~1").stdout.strip()
-    assert build["internalParameters"]["commands"]["finetune@travel"].startswith("python stages/finetune.py --model")
+    assert build["internalParameters"]["commands"]["finetune@travel"].startswith("python -m stages.finetune --model")
     assert build["externalParameters"]["params"]["finetune"]["steps"] == 60
 
 

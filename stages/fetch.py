@@ -6,6 +6,7 @@ import click
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
+from olivepress.licences import declared_licence
 from olivepress.outputs import sha256, sizes, whole, write_json
 from olivepress.sources import bring
 from olivepress.stage import Out, stage
@@ -33,6 +34,7 @@ def main(source: str, watch: Path | None, trust_remote_code: bool, out: Path, qu
         quality,
         {
             "source": came_from,
+            "declared_licence": declared_licence(out),
             "architecture": config["architectures"][0],
             "parameters": checkpoint.parameters(out),
             "weight_bytes": checkpoint.weight_bytes(out),

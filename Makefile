@@ -10,6 +10,7 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+AZURITE := 3.35.0
 
 .DEFAULT_GOAL := help
 
@@ -130,10 +131,19 @@ format: setup ## let ruff mend what it can
 	ruff check --fix .
 	ruff format .
 
+.PHONY: setup-test-services
+setup-test-services: .services/azurite-$(AZURITE) ## install the servers that tests start: Azurite, Azure's blob storage on one machine
+
+.services/azurite-$(AZURITE):
+	@command -v npm >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; } \
+	  || { echo "npm is missing: install the packages nodejs and npm (apt-get install nodejs npm)"; exit 1; }
+	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
+	@touch $@
+
 .PHONY: test
-test: setup ## all tests, the real pipeline in a temporary clone included (the container's apart)
+test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
 	pytest tests --ignore tests/container
 
 .PHONY: test-unit
-test-unit: setup ## the quick tests alone
+test-unit: setup setup-test-services ## the quick tests alone
 	pytest tests --ignore tests/pipeline --ignore tests/container

@@ -88,13 +88,19 @@ class Cloud:
         self.azurite = azurite
         self.blob_host = f"{azurite.account}.blob.core.windows.net"
         self.services = {LOGIN: self.login, ARM: self.arm, REGISTRY: self.registry, self.blob_host: self.blob}
+        self.clock = itertools.count()
+        self.storage = BlobServiceClient.from_connection_string(azurite.connection_string, use_env_settings=False)
+        self.storage.create_container(CONTAINER)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all models and jobs, and empty the workspace's storage."""
         self.assets: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}  # (place, kind/name) -> version -> resource
         self.jobs: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, int] = {}  # long-running: polls that are still answered "InProgress"
-        self.clock = itertools.count()
-        self.storage = BlobServiceClient.from_connection_string(azurite.connection_string, use_env_settings=False)
-        if not self.storage.get_container_client(CONTAINER).exists():
-            self.storage.create_container(CONTAINER)
+        container = self.storage.get_container_client(CONTAINER)
+        for name in container.list_blob_names():
+            container.delete_blob(name)
 
     # ---- login: OAuth 2.0 client credentials, as Microsoft's identity platform answers -------------------------
 

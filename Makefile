@@ -89,6 +89,10 @@ plots: setup ## the loss curves as a page, dvc_plots/index.html
 verify: setup ## rerun everything in a temporary clone and compare every output with dvc.lock
 	@python -m olivepress.verify
 
+.PHONY: azure-whoami
+azure-whoami: setup ## who is signed in to Azure, and to which workspace
+	@python -m olivepress.azure_whoami
+
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
@@ -143,6 +147,10 @@ setup-test-services: .services/azurite-$(AZURITE) ## install the servers that te
 .PHONY: test
 test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
 	pytest tests --ignore tests/container
+
+.PHONY: test-azure-live
+test-azure-live: setup ## the Azure tests against a real workspace, the one that the environment names
+	tests/azure_ml/live.sh
 
 .PHONY: test-unit
 test-unit: setup setup-test-services ## the quick tests alone

@@ -25,6 +25,7 @@ from front import Request, Response
 from services import Azurite
 
 LOGIN, ARM, REGISTRY = "login.microsoftonline.com", "management.azure.com", "eastus.api.azureml.ms"
+METADATA = "169.254.169.254"  # where a machine in Azure asks for its own identity
 TENANT, CLIENT, SECRET = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222", "let me in"
 SUBSCRIPTION, GROUP, WORKSPACE = "33333333-3333-3333-3333-333333333333", "press-group", "press-space"
 REGISTRY_NAME = "press-registry"
@@ -87,7 +88,13 @@ class Cloud:
     def __init__(self, azurite: Azurite) -> None:
         self.azurite = azurite
         self.blob_host = f"{azurite.account}.blob.core.windows.net"
-        self.services = {LOGIN: self.login, ARM: self.arm, REGISTRY: self.registry, self.blob_host: self.blob}
+        self.services = {
+            LOGIN: self.login,
+            ARM: self.arm,
+            REGISTRY: self.registry,
+            METADATA: self.metadata,
+            self.blob_host: self.blob,
+        }
         self.clock = itertools.count()
         self.storage = BlobServiceClient.from_connection_string(azurite.connection_string, use_env_settings=False)
         self.storage.create_container(CONTAINER)
@@ -128,6 +135,11 @@ class Cloud:
         return Response.of(
             {"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token(audience)}
         )
+
+    @staticmethod
+    def metadata(_: Request) -> Response:
+        """A machine without an identity."""
+        return Response.of({"error": "invalid_request", "error_description": "Identity not found"}, 400)
 
     @staticmethod
     def _login_error(error: str, description: str, status: int = 400) -> Response:
@@ -387,6 +399,24 @@ class Cloud:
             return Response(answer.status, answer.read(), kept)
         finally:
             connection.close()
+
+    def put_model(self, place: str, name: str, version: str, files: dict[str, bytes], root: str = "model") -> None:
+        """A model that is there already: ``files`` below ``root`` in the storage, and its version."""
+        if place == WORKSPACE:
+            container, home = CONTAINER, f"LocalUpload/{uuid.uuid4().hex}/{root}"
+            uri = f"azureml://subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/workspaces/{WORKSPACE}/datastores"
+            uri += f"/workspaceblobstore/paths/{home}"
+            root_id = resource_id(f"workspaces/{place}")
+        else:
+            container, home = f"registry-{uuid.uuid4()}", root
+            self.storage.create_container(container)
+            uri = f"https://{self.blob_host}/{container}/{home}"
+            root_id = f"azureml://registries/{place}"
+        for path, content in files.items():
+            self.storage.get_blob_client(container, f"{home}/{path}").upload_blob(content)
+        properties = {"modelUri": uri, "modelType": "custom_model", "tags": {}, "properties": {}, "flavors": {}}
+        resource = {"id": f"{root_id}/models/{name}/versions/{version}", "name": version, "properties": properties}
+        self.assets.setdefault((place, f"models/{name}"), {})[version] = resource
 
     def blobs(self, container: str = CONTAINER) -> dict[str, bytes]:
         """Name -> bytes of everything in a container."""

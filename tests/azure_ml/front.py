@@ -68,7 +68,8 @@ class Fault:
     pattern: re.Pattern[str]
     times: int
     answer: Response | None = None
-    drop_after: int | None = None  # bytes of the body that are read before the connection is cut
+    drop_after: int | None = None  # bytes of the request's body that are read before the connection is cut
+    cut_after: int | None = None  # bytes of the answer's body that are sent before the connection is cut
     delay: float = 0  # seconds
 
 
@@ -180,7 +181,12 @@ class _Connection(BaseHTTPRequestHandler):
         if "Content-Length" not in response.headers:
             self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if fault and fault.cut_after is not None:
+            self.wfile.write(response.body[: fault.cut_after])
+            self.wfile.flush()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif self.command != "HEAD":
             self.wfile.write(response.body)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = answer

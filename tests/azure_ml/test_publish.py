@@ -44,7 +44,8 @@ def test_the_calls_of_a_first_publish_to_a_workspace(front, release):
     assert publish(release) == "1"
     calls = made(front)
     uploads = [call for call in calls if call.startswith("201 PUT /azureml-blobstore/UPLOAD/")]
-    assert sorted(uploads) == sorted(f"201 PUT /azureml-blobstore/UPLOAD/ft-for-travel/{file}" for file in release.files)
+    home = "201 PUT /azureml-blobstore/UPLOAD/ft-for-travel"
+    assert sorted(uploads) == sorted(f"{home}/{file}" for file in release.files)
     assert [call for call in calls if call not in uploads] == [
         "200 GET /TENANT/v2.0/.well-known/openid-configuration",
         "200 POST /TENANT/oauth2/v2.0/token",
@@ -109,7 +110,7 @@ def test_a_version_of_ones_own(front, cloud, release):
     release.write("adapters/travel.onnx_adapter", b"other")
     release.seal()
     front.calls.clear()
-    with pytest.raises(PressError, match=r"ft-for-travel version 7 is published with other bytes .* take another version"):
+    with pytest.raises(PressError, match=r"version 7 is published with other bytes .* take another version"):
         publish(release, "7")
     assert not [call for call in front.calls if call.method == "PUT"]
     assert publish(release, "next") == "8"
@@ -145,20 +146,20 @@ def test_a_registry_and_its_long_running_operation(front, cloud, release):
     assert stored(cloud, azure.REGISTRY_NAME, "ft-for-travel-cpu-int4", "1.2.0") == release.content()
     assert publish(release, "1.2.0", to=REGISTRY, name="{name}-{target}") == "1.2.0"
     release.write("README.md", b"# another card")
-    with pytest.raises(PressError, match="version 1.2.0 is published with other bytes"):
+    with pytest.raises(PressError, match=r"version 1\.2\.0 is published with other bytes"):
         publish(release, "1.2.0", to=REGISTRY, name="{name}-{target}")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "ft.for.travel"}, "azure.publish.azure_name: 'ft.for.travel': Azure takes letters, digits, '-' and '_'"),
+        ({"name": "ft.for.travel"}, "azure.publish.azure_name: 'ft.for.travel': Azure takes letters, digits, '-'"),
         ({"name": "-{name}"}, "azure.publish.azure_name: '-ft-for-travel'"),
         ({"name": "{names}"}, "azure.publish.azure_name: '{names}': only {name} and {target} are filled in"),
-        ({"version": "0.1.0"}, "azure.publish.azure_version: '0.1.0': as a model's version a workspace takes whole numbers"),
+        ({"version": "0.1.0"}, "azure.publish.azure_version: '0.1.0': as a model's version a workspace takes whole"),
         ({"version": "0"}, "azure.publish.azure_version: '0'"),
         ({"version": "1" * 31, "to": REGISTRY}, "a registry takes letters, digits, '.', '_' and '-', at most 30"),
-        ({"to": "azureml://elsewhere"}, "azure.publish.destination: 'azureml://elsewhere': expected workspace, azureml://reg"),
+        ({"to": "azureml://elsewhere"}, "azure.publish.destination: 'azureml://elsewhere': expected workspace, "),
     ],
 )
 def test_what_azure_would_refuse_is_refused_before_any_call(front, release, changes, message):

@@ -10,6 +10,7 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+DRY_RUN ?=
 AZURITE := 3.35.0
 
 .DEFAULT_GOAL := help
@@ -92,6 +93,10 @@ verify: setup ## rerun everything in a temporary clone and compare every output 
 .PHONY: azure-whoami
 azure-whoami: setup ## who is signed in to Azure, and to which workspace
 	@python -m olivepress.azure_whoami
+
+.PHONY: azure-submit
+azure-submit: setup ## run the pipeline as a job on Azure ML compute (DRY_RUN=1: show the job only)
+	@python -m olivepress.azure_job $(if $(DRY_RUN),--dry-run)
 
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)

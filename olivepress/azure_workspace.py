@@ -5,6 +5,7 @@ is stored by us. A workspace comes from the environment or from the config.json 
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -86,11 +87,17 @@ def destination(text: str) -> Place:
     return Place(**{key: value for key, value in match.groupdict().items() if value})
 
 
+def quiet() -> None:
+    """Keep the SDK from announcing which of its classes are experimental, several lines a run."""
+    logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
+
+
 def connect(place: Place) -> "MLClient":
     """A client for ``place``, signed in by azure-identity's default chain. A registry is looked up at once."""
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential
 
+    quiet()
     where = (
         {"registry_name": place.registry}
         if place.registry

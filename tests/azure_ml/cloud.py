@@ -62,6 +62,7 @@ IN_REGISTRY = re.compile(r"/mferp/managementfrontend" + PROVIDER + r"/registries
 DISCOVERY = re.compile(r"/registrymanagement/v1\.0/registries/(?P<place>[^/]+)/discovery")
 VERSION = re.compile(r"/(?P<kind>models|codes|environments)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
 VERSIONS = re.compile(r"/(?P<kind>models|codes|environments)/(?P<name>[^/]+)/versions/?")
+UPLOAD = re.compile(r"/codes/(?P<name>[^/]+)/versions/[^/]+/startPendingUpload")
 MODEL = re.compile(r"/models/(?P<name>[^/]+)")
 
 
@@ -245,6 +246,8 @@ class Cloud:
     # ---- models, codes and environments, in a workspace or a registry ----------------------------------------------
 
     def _asset(self, request: Request, place: str, rest: str) -> Response:
+        if (match := UPLOAD.fullmatch(rest)) and request.method == "POST":
+            return self._upload(f"code-{match['name']}")
         if match := VERSION.fullmatch(rest):
             return self._version(request, place, **match.groupdict())
         if (match := VERSIONS.fullmatch(rest)) and request.method == "GET":
@@ -357,17 +360,19 @@ class Cloud:
         if kind == "tempdatarefs":
             if exists:
                 raise Refused(409, "UserError", "Asset already exists.")
-            container = f"registry-{uuid.uuid4()}"
-            self.storage.create_container(container)
-            uri = f"https://{self.blob_host}/{container}"
-        else:
-            uri = request.json()["blobUri"]
-            container = uri.split("/")[3]
-        credential = {
-            "credentialType": "SAS",
-            "sasUri": f"https://{self.blob_host}/{container}?{self._sas(container)}",
-        }
-        return Response.of({"blobReferenceForConsumption": {"blobUri": uri, "credential": credential}})
+            return self._upload(f"registry-{uuid.uuid4()}")
+        uri = request.json()["blobUri"]
+        return Response.of(self._blob_reference(uri, uri.split("/")[3]))
+
+    def _upload(self, container: str) -> Response:
+        """A container of its own to put files into."""
+        self.storage.create_container(container)
+        return Response.of(self._blob_reference(f"https://{self.blob_host}/{container}", container))
+
+    def _blob_reference(self, uri: str, container: str) -> dict[str, Any]:
+        sas = f"https://{self.blob_host}/{container}?{self._sas(container)}"
+        reference = {"blobUri": uri, "credential": {"credentialType": "SAS", "sasUri": sas}}
+        return {"blobReferenceForConsumption": reference, "pendingUploadId": container}
 
     def _check(self, request: Request, versions: set[str]) -> None:
         version = request.query.get("api-version")

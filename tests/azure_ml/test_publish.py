@@ -33,7 +33,7 @@ def made(front) -> list[str]:
     for call in front.calls:
         path = re.sub(r"^/subscriptions/.*?/Microsoft\.MachineLearningServices", "", call.path)
         path = re.sub(r"^/mferp.*?/Microsoft\.MachineLearningServices", "mfe:", path)
-        path = re.sub(r"LocalUpload/[0-9a-f]+|registry-[0-9a-f-]+", "UPLOAD", path)
+        path = re.sub(r"LocalUpload/[0-9a-f]+|(registry|code)-[0-9a-f-]+", "UPLOAD", path)
         path = re.sub(r"az-ml-artifacts/[0-9a-f]+", "LEGACY", path)
         path = re.sub(r"operations/[0-9a-f]+", "operations/ID", path.replace(azure.TENANT, "TENANT"))
         calls.append(f"{call.status} {call.method} {path}")

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from olivepress.azure_workspace import connect, explained, workspace
+from olivepress.azure_workspace import connect, credential, explained, workspace
 
 SCOPE = "https://management.azure.com/.default"  # of the public cloud
 
@@ -18,23 +18,21 @@ def main() -> None:
     with explained("Azure", place):
         client = connect(place)
         found = client.workspaces.get(place.workspace)
-    rows = {
+        public = os.environ.get("AZUREML_CURRENT_CLOUD", "AzureCloud") == "AzureCloud"
+        who = {"signed in as": login()} if public else {}
+    rows = who | {
         "subscription": place.subscription,
         "resource group": found.resource_group,
         "workspace": found.name,
         "location": found.location,
     }
-    if os.environ.get("AZUREML_CURRENT_CLOUD", "AzureCloud") == "AzureCloud":
-        rows = {"signed in as": login(), **rows}
     for key, value in rows.items():
         click.echo(f"{key:<16}{value}")
 
 
 def login() -> str:
     """Who the access token is for: a user's name, or an application's id; and the tenant."""
-    from azure.identity import DefaultAzureCredential
-
-    payload = DefaultAzureCredential().get_token(SCOPE).token.split(".")[1]
+    payload = credential().get_token(SCOPE).token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     who = claims.get("upn") or claims.get("unique_name") or f"application {claims.get('appid')}"
     return f"{who} (tenant {claims.get('tid')})"

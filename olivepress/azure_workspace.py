@@ -19,6 +19,7 @@ from olivepress.errors import PressError
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.core.exceptions import HttpResponseError
+    from azure.identity import DefaultAzureCredential
 
 # What names a workspace: our variables; those that Azure ML sets inside its own jobs; the keys of config.json.
 VARIABLES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
@@ -45,6 +46,10 @@ class Place:
     group: str = ""
     workspace: str = ""
     registry: str = ""
+
+    @property
+    def kind(self) -> str:
+        return "registry" if self.registry else "workspace"
 
     def __str__(self) -> str:
         if self.registry:
@@ -88,14 +93,24 @@ def destination(text: str) -> Place:
 
 
 def quiet() -> None:
-    """Keep the SDK from announcing which of its classes are experimental, several lines a run."""
-    logging.getLogger("azure.ai.ml._utils._experimental").setLevel(logging.ERROR)
+    """Keep the SDK from announcing which of its classes are experimental, and from saying twice that a login failed."""
+    for name in ("azure.ai.ml._utils._experimental", "azure.identity"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def credential() -> "DefaultAzureCredential":
+    """azure-identity's default chain; PressError for settings in the environment that it cannot even read."""
+    from azure.identity import DefaultAzureCredential
+
+    try:
+        return DefaultAzureCredential()
+    except ValueError as error:
+        raise PressError(f"Azure login: a variable AZURE_… in the environment is malformed: {error}.") from error
 
 
 def connect(place: Place) -> "MLClient":
     """A client for ``place``, signed in by azure-identity's default chain. A registry is looked up at once."""
     from azure.ai.ml import MLClient
-    from azure.identity import DefaultAzureCredential
 
     quiet()
     where = (
@@ -107,7 +122,7 @@ def connect(place: Place) -> "MLClient":
             "workspace_name": place.workspace,
         }
     )
-    return MLClient(DefaultAzureCredential(), **where, enable_telemetry=False, retry_status=RETRIES)
+    return MLClient(credential(), **where, enable_telemetry=False, retry_status=RETRIES)
 
 
 @contextmanager
@@ -130,8 +145,8 @@ def _meaning(error: Exception, place: Place) -> str:
     said = _said(answer or error)
     if answer is None and isinstance(error, ClientAuthenticationError):
         meaning = (
-            "no Azure login. Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET "
-            f"for a service principal. azure-identity says: {said}"
+            "no Azure login that works. Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and "
+            f"AZURE_CLIENT_SECRET for a service principal. azure-identity says: {said}"
         )
     elif answer is None and isinstance(error, ServiceRequestError | ServiceResponseError):
         meaning = f"Azure cannot be reached ({said}). Check the network and rerun."
@@ -141,7 +156,7 @@ def _meaning(error: Exception, place: Place) -> str:
         meaning = f"Azure did not accept the login ({said}). Sign in again: `az login`; check the tenant."
     elif answer.status_code == 403:
         meaning = (
-            f"forbidden ({said}). The login needs the role 'AzureML Data Scientist' on {place}, and "
+            f"forbidden ({said}). The login needs the role 'AzureML Data Scientist' on the {place.kind}, and "
             "'Storage Blob Data Contributor' where its storage takes no keys. `make azure-whoami` shows who it is."
         )
     elif answer.status_code == 404:

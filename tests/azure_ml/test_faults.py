@@ -93,7 +93,12 @@ def test_no_login(front, release, monkeypatch):
     for name in CREDENTIALS:
         monkeypatch.delenv(name)
     message = refusal(release)
-    assert "no Azure login. Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET" in message
+    assert "no Azure login that works. Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and" in message
+
+
+def test_a_login_that_makes_no_sense(front, release, monkeypatch):
+    monkeypatch.setenv("AZURE_CLIENT_ID", "")
+    assert "Azure login: a variable AZURE_… in the environment is malformed: client_id" in refusal(release)
 
 
 def test_a_wrong_secret(front, release, monkeypatch):
@@ -148,7 +153,7 @@ def test_forbidden(front, release):
     front.fault("PUT", r"/models/ft-for-travel/versions/1$", answer=DENIED)
     message = refusal(release)
     assert "forbidden (AuthorizationFailed: The client does not have authorization" in message
-    assert "'AzureML Data Scientist' on workspace press-space" in message
+    assert "'AzureML Data Scientist' on the workspace" in message
 
 
 def test_two_at_once(front, release):

@@ -8,7 +8,6 @@ as its output `results`. The compute opens the remote under its managed identity
 """
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
+from olivepress.azure_models import git_state
 from olivepress.azure_workspace import connect, explained, quiet, workspace
 from olivepress.errors import PressError
 from olivepress.verify import tracked
@@ -71,7 +71,7 @@ def snapshot(root: Path, folder: Path, settings: dict[str, str]) -> None:
     (folder / ".amlignore").touch()  # takes precedence over .gitignore, which is for the checkout that it came from
 
 
-def specification(params: dict[str, Any], code: Path, commit: str) -> dict[str, Any]:
+def specification(params: dict[str, Any], code: Path, tags: dict[str, str]) -> dict[str, Any]:
     """The command job as Azure ML's YAML schema has it. ``params`` is the section azure.job of params.yaml."""
     if params["compute"] == SERVERLESS:
         machine = {"resources": {"instance_type": params["instance_type"], "instance_count": 1}}
@@ -81,10 +81,10 @@ def specification(params: dict[str, Any], code: Path, commit: str) -> dict[str, 
     return {
         "$schema": "https://azuremlschemas.azureedge.net/latest/commandJob.schema.json",
         "type": "command",
-        "display_name": f"olive-press {commit[:10]}",
+        "display_name": f"olive-press {tags['git_commit'][:10]}",
         "description": "dvc repro of the whole pipeline",
         "experiment_name": params["experiment"],
-        "tags": {"git_commit": commit},
+        "tags": tags,
         "code": str(code),
         "command": " && ".join(STEPS),
         "environment": {"image": params["image"]},
@@ -128,11 +128,13 @@ def main(dry_run: bool) -> None:
     """Submit `dvc repro` as a job to the Azure ML workspace that the environment names."""
     root = Path.cwd()
     params = settings(root / "params.yaml")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    state = git_state()
+    if not state:
+        raise PressError(f"{root}: no git repository with a commit. The job takes the tracked files.")
     with tempfile.TemporaryDirectory(prefix="olive-press-code-") as folder:
         code = Path(folder) / "olive-press"
         snapshot(root, code, remote(root))
-        wanted = specification(params, code, commit)
+        wanted = specification(params, code, state)
         job = checked(wanted)
         if dry_run:
             click.echo(yaml.safe_dump({**wanted, "code": "."}, sort_keys=False, width=1000), nl=False)

@@ -55,7 +55,7 @@ def publish(
     content = content_hash(folder, files)
     with explained(f"{name}: publishing to {place}", place):
         client = connect(place)
-        same = _published(client, name, version, content)
+        same = _published(client, place, name, version, content)
         if same:
             click.echo(f"{name} version {same} in {place} has these very bytes: nothing to do.", err=True)
             return same
@@ -110,7 +110,7 @@ def _checked_version(version: str, place: Place) -> str | None:
     return version
 
 
-def _published(client: "MLClient", name: str, version: str | None, content: str) -> str | None:
+def _published(client: "MLClient", place: Place, name: str, version: str | None, content: str) -> str | None:
     """The version that holds the bytes ``content`` already; PressError if ``version`` holds others."""
     from azure.ai.ml.constants import ListViewType
     from azure.core.exceptions import ResourceNotFoundError
@@ -120,9 +120,9 @@ def _published(client: "MLClient", name: str, version: str | None, content: str)
             every = client.models.list(name, list_view_type=ListViewType.ALL)
             return next((str(model.version) for model in every if model.properties.get(HASH) == content), None)
         found = client.models.get(name, version)
-    except ResourceNotFoundError as error:
-        if _is_missing_place(error):
-            raise
+    except ResourceNotFoundError:
+        if place.workspace:  # is it the model that is not there, or the workspace?
+            client.workspaces.get(place.workspace)
         return None
     if found.properties.get(HASH) == content:
         return version
@@ -131,12 +131,6 @@ def _published(client: "MLClient", name: str, version: str | None, content: str)
         f"({HASH} {found.properties.get(HASH, 'unknown')}, here {content}). Published versions never change: "
         "take another version, or next."
     )
-
-
-def _is_missing_place(error: Exception) -> bool:
-    """Whether a 404 means the subscription, the group or the workspace instead of the model."""
-    code = getattr(getattr(error, "error", None), "code", None)
-    return code in ("SubscriptionNotFound", "ResourceGroupNotFound", "ResourceNotFound", "InvalidResourceType")
 
 
 def _link(folder: Path, files: list[str], upload: Path) -> None:
@@ -185,7 +179,7 @@ def tags(release: dict[str, Any], content: str) -> dict[str, str]:
         "licence": release["licence"],
         "base": release["base"]["source"],
         HASH: content,
-        **_git(),
+        **git_state(),
         **{f"sha256.{Path(path).stem}": digest for path, digest in adapters.items()},
         **{f"loss.{data}": loss for data, loss in losses.items()},
         **{f"same_top_token.{name}": figures["same_top_token"] for name, figures in evaluate["agreement"].items()},
@@ -193,7 +187,7 @@ def tags(release: dict[str, Any], content: str) -> dict[str, str]:
     return {key: str(value)[:LONGEST_TAG] for key, value in list(found.items())[:MOST_TAGS]}
 
 
-def _git() -> dict[str, str]:
+def git_state() -> dict[str, str]:
     """The commit that this runs from, and whether tracked files differ from it; nothing outside a repository.
 
     It goes to Azure alone, never into an output: outputs do not depend on it.
@@ -243,6 +237,7 @@ def download(source: str, folder: Path, patterns: tuple[str, ...]) -> None:
     remove(folder)  # the SDK starts every file anew, and a half-written one of an earlier try must not stay
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+        click.echo(f"{name} version {version} from {place}", err=True)
         with explained(f"model.source: {source}", place):
             connect(place).models.download(name, version, download_path=scratch)
         for path in _checkpoint_files(Path(scratch), source, patterns):

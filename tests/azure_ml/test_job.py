@@ -1,5 +1,7 @@
 """`make azure-submit`: the pipeline as a job on Azure ML compute."""
 
+import base64
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from olivepress.errors import PressError
 from olivepress.verify import clone
 
 ROOT = Path(__file__).parents[2]
-SECRET = "c2VjcmV0IG9mIHRoZSByZW1vdGU="
+SECRET = base64.b64encode(os.urandom(24)).decode()
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +151,7 @@ def test_bad_params(project, submit, front, changes, message):
 
 def test_the_sdk_checks_the_specification(tmp_path):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())["azure"]["job"]
-    wanted = specification(params, tmp_path, "0" * 40)
+    wanted = specification(params, tmp_path, {"git_commit": "0" * 40})
     assert checked(wanted).command == wanted["command"]
     wanted["resources"]["instance_count"] = "many"
     with pytest.raises(PressError, match=r"azure\.job: the SDK refuses the job: .*instance_count"):
@@ -171,6 +173,12 @@ def test_a_remote_that_azure_cannot_reach(project, submit, front, config, messag
     done = submit("--dry-run")
     assert done.exit_code == 1
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_outside_of_git(project, submit, front):
+    shutil.rmtree(project / ".git")
+    done = submit("--dry-run")
+    assert done.exit_code == 1 and "no git repository with a commit" in done.stderr
 
 
 def test_a_machine_that_the_subscription_does_not_have(project, submit, front):

@@ -77,8 +77,9 @@ def _work(function: Callable[..., None], *arguments: Any) -> str:
     """One process: what is wrong with the input, or nothing."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    rank = int(os.environ["LOCAL_RANK"])
+    if rank < torch.cuda.device_count():  # on the CPU there may be more processes than GPUs
+        torch.cuda.set_device(rank)
     try:
         function(*arguments)
         return ""

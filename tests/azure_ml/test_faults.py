@@ -58,13 +58,15 @@ def test_throttling_that_does_not_end_is_given_up(front, release, monkeypatch):
     assert "Azure still answers 429 after 1 retries (TooManyRequests: Slow down.)" in refusal(release)
 
 
-def test_a_connection_dropped_in_the_middle_of_an_upload(front, cloud, release):
-    """The storage client starts the file anew, after its own wait of 12 to 18 s."""
+def test_a_connection_dropped_in_the_middle_of_an_upload_and_a_busy_storage(front, cloud, release):
+    """The storage client starts both files anew, after its own wait of 12 to 18 s."""
     front.fault("PUT", r"model\.onnx\.data$", drop_after=500_000)
+    front.fault("PUT", r"travel\.onnx_adapter$", answer=Response(503, b"", {"x-ms-error-code": "ServerBusy"}))
     assert publish(release) == "1"
     assert stored(cloud) == release.content()
-    puts = [call.status for call in front.calls if call.method == "PUT" and call.path.endswith(".onnx.data")]
-    assert puts == [0, 201]
+    puts = [(call.path.rpartition("/")[2], call.status) for call in front.calls if call.method == "PUT"]
+    assert [status for name, status in puts if name == "model.onnx.data"] == [0, 201]
+    assert [status for name, status in puts if name == "travel.onnx_adapter"] == [503, 201]
 
 
 def test_an_upload_that_died_is_not_taken_for_a_whole_one(front, cloud, release):

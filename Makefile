@@ -10,6 +10,7 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+DRY_RUN ?=
 AZURITE := 3.35.0
 SEAWEEDFS := 4.48
 
@@ -130,6 +131,14 @@ promote: setup ## put a release into a stage (VERSION=1.2.0 STAGE=staging or pro
 releases: setup ## every release and its stages
 	@python -m olivepress.versions list
 
+.PHONY: azure-whoami
+azure-whoami: setup ## who is signed in to Azure, and to which workspace
+	@python -m olivepress.azure_whoami
+
+.PHONY: azure-submit
+azure-submit: setup ## run the pipeline as a job on Azure ML compute (DRY_RUN=1: show the job only)
+	@python -m olivepress.azure_job $(if $(DRY_RUN),--dry-run)
+
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
@@ -190,6 +199,10 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 .PHONY: test
 test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
 	pytest tests --ignore tests/container
+
+.PHONY: test-azure-live
+test-azure-live: setup ## the Azure tests against a real workspace, the one that the environment names
+	tests/azure_ml/live.sh
 
 .PHONY: test-unit
 test-unit: setup ## the quick tests alone

@@ -7,6 +7,7 @@ rounding, and for the dropout that each process draws for itself.
 """
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,9 @@ def check(processes: int, parallel: str, batch_size: int, device: str) -> None:
 def launch(function: Callable[..., None], *arguments: Any, processes: int) -> None:
     """Run ``function(*arguments)`` in ``processes`` processes, each with torchrun's environment.
 
-    A PressError in the processes comes out as one here.
+    A PressError in the processes comes out as one here. A signal ends them, then takes its usual course.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -61,6 +63,7 @@ def launch(function: Callable[..., None], *arguments: Any, processes: int) -> No
         max_restarts=0,
         start_method="spawn",
     )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         problem = elastic_launch(config, _work)(function, *arguments)[0]
     except ChildFailedError as error:
@@ -69,6 +72,13 @@ def launch(function: Callable[..., None], *arguments: Any, processes: int) -> No
             f"finetune.processes: process {rank} of {processes} ended with status {failure.exitcode}: see its messages "
             "above. If it ran out of memory, lower finetune.batch_size or take finetune.parallel fsdp."
         ) from error
+    except SignalException as stop:  # torch put its own handlers there: pass it on to ours
+        signal.signal(stop.sigval, handlers[stop.sigval])
+        signal.raise_signal(stop.sigval)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if problem:
         raise PressError(problem)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,39 @@ def test_a_process_that_dies_is_named():
         lora_parallel.launch(die, processes=2)
 
 
+def command(folder: Path, *options: str) -> list[str]:
+    """The stage, with data and places in ``folder``."""
+    data = folder / "data"
+    data.mkdir()
+    for side in ("train", "held_out"):
+        (data / f"{side}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:8]))
+    outputs = ("--out", "out", "--quality", "q.json", "--training-loss", "t.csv", "--held-out-loss", "h.csv")
+    places = [place if place.startswith("--") else str(folder / place) for place in outputs]
+    return [sys.executable, "-m", "stages.finetune", "--model", str(TINY), "--data", str(data), *places, *options]
+
+
+def test_a_signal_ends_all_processes_and_leaves_nothing(tmp_path):
+    size = ["--batch-size", "4", "--sequence-length", "64", "--dtype", "float32", "--steps", "5000"]
+    process = subprocess.Popen(
+        command(tmp_path, "--processes", "2", "--parallel", "ddp", *size),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    seen = ""
+    while "'loss'" not in seen:  # the Trainer's log: the work is under way
+        piece = process.stdout.readline()
+        assert piece, seen
+        seen += piece
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, rest
+    assert "Terminated: nothing was written" in rest
+    assert "SignalException" not in rest
+    assert {path.name for path in tmp_path.iterdir()} == {"data"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -146,19 +180,7 @@ def test_a_process_that_dies_is_named():
     ],
 )
 def test_what_cannot_run_is_refused(tmp_path, options, message):
-    data = tmp_path / "data"
-    data.mkdir()
-    for side in ("train", "held_out"):
-        (data / f"{side}.jsonl").write_text(json.dumps({"text": TEXTS[0]}) + "\n")
-    outputs = ("--out", "out", "--quality", "q.json", "--training-loss", "t.csv", "--held-out-loss", "h.csv")
-    places = [str(tmp_path / place) if not place.startswith("--") else place for place in outputs]
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.finetune", "--model", str(TINY), "--data", str(data), *places, *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"data"}

@@ -206,4 +206,4 @@ test-azure-live: setup ## the Azure tests against a real workspace, the one that
 
 .PHONY: test-unit
 test-unit: setup ## the quick tests alone
-	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing
+	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing --ignore tests/azure_ml

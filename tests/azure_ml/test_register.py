@@ -116,7 +116,7 @@ def test_a_refusal_fails_the_stage_and_keeps_the_record_of_before(project, front
     project.set("publish", azure_version="3")
     project.repro()
     record = project.read(RECORD)
-    project.set("register", licence="Apache-2.0")  # in the manifest and the card: other bytes
+    project.set("register", version="0.2.0")  # in the manifest and the card: other bytes
     done = project.repro(check=False)
     assert done.returncode != 0
     assert "ft-for-travel version 3 is published with other bytes" in done.stderr

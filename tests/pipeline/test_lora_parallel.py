@@ -13,7 +13,7 @@ from olivepress import lora_parallel
 from olivepress.errors import PressError
 from olivepress.lora import LoraSettings, finetune
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TINY = ROOT / "data/tiny-phi3"
 ROWS = [json.loads(line) for line in (ROOT / "data/travel.jsonl").read_text(encoding="utf-8").splitlines()[:34]]
 TEXTS = [f"<|user|>\n{row['prompt']}<|end|>\n<|assistant|>\n{row['response']}<|end|>\n" for row in ROWS]

@@ -295,10 +295,10 @@ def describe(entry: dict[str, Any]) -> str:
     """A row's name: part and the settings that matter."""
     settings = entry.get("settings", {})
     words = [entry["part"], f"{entry['layers']} layers"]
-    for key, value in settings.items():
+    for key, value in sorted(settings.items()):
         if key == "upstream":
             words.append("upstream" if value else "ours")
-        elif value is not None and key not in ("layers",):
+        elif value not in (None, False) and key != "layers":
             words.append(f"{key.replace('_', ' ')} {value}")
     return ", ".join(words)
 

@@ -147,16 +147,9 @@ def measure_awq(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     from awq.models.base import BaseAWQForCausalLM
 
     phase: dict[str, float] = {}
-    original = BaseAWQForCausalLM.quantize
-
-    def timed(self: Any, *args: Any, **kwargs: Any) -> None:
-        start = time.perf_counter()
-        original(self, *args, **kwargs)
-        phase["quantize_seconds"] = round(time.perf_counter() - start, 2)
-
-    BaseAWQForCausalLM.quantize = timed
+    time_method(BaseAWQForCausalLM, "quantize", phase, "quantize_seconds")
     base = folder / "base"
-    with cut(base, settings["layers"]) as source:
+    with FirstLayers(base, settings["layers"]) as source:
         vocabulary = json.loads((source / "config.json").read_text())["vocab_size"]
         draw = random.Random(0)
         blocks = [
@@ -190,9 +183,13 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     import string
 
     import torch
+    import transformers
+    from olive.passes.pytorch.lora import LoRA  # noqa: F401 (seconds that are not to be measured)
 
     from olivepress.lora import LoraSettings, finetune
 
+    phase: dict[str, float] = {}
+    time_method(transformers.Trainer, "train", phase, "train_seconds")
     cuda = settings["device"] == "cuda"
     if cuda and settings["limit_gib"]:
         total = torch.cuda.get_device_properties(0).total_memory
@@ -226,8 +223,7 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     )
     figures = {"seconds": round(time.perf_counter() - start, 2), "layers": layer_count(folder / "quantized")}
     losses = [entry["loss"] for entry in log if "loss" in entry]
-    runtime = [entry["train_runtime"] for entry in log if "train_runtime" in entry]
-    figures |= {"train_seconds": runtime[-1] if runtime else None, "first_loss": losses[0], "last_loss": losses[-1]}
+    figures |= {**phase, "first_loss": losses[0], "last_loss": losses[-1]}
     figures |= {"sha256": digest(out, "*.safetensors"), **gpu_peak(torch)}
     shutil.rmtree(out)
     return figures
@@ -235,8 +231,13 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def measure_export(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Time of the builder, and the hash of the graph and its data."""
+    from olive.passes.onnx.model_builder import ModelBuilder  # noqa: F401 (seconds that are not to be measured)
+    from onnxruntime_genai.models import builder
+
     from olivepress.onnx_export import Target, export
 
+    phase: dict[str, float] = {}
+    time_method(builder, "create_model", phase, "builder_seconds")
     provider = settings["provider"]
     out = folder / ("onnx.scratch" if settings["upstream"] else f"onnx-{provider.removesuffix('ExecutionProvider')}")
     shutil.rmtree(out, ignore_errors=True)
@@ -248,7 +249,7 @@ def measure_export(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         Target(provider, "int4", settings["lm_head"], activations),
         upstream=settings["upstream"],
     )
-    figures = {"seconds": round(time.perf_counter() - start, 2), "layers": layer_count(folder / "quantized")}
+    figures = {"seconds": round(time.perf_counter() - start, 2), **phase, "layers": layer_count(folder / "quantized")}
     figures |= {"bytes": sum(path.stat().st_size for path in out.iterdir()), "sha256": digest(out, "model.onnx*")}
     if settings["upstream"]:
         shutil.rmtree(out)
@@ -276,7 +277,8 @@ def table(results: Path) -> None:
     click.echo("|---|---|---|---|---|---|---|")
     for name, entries in groups.items():
         # the pure step, where the whole holds loading and saving as well
-        seconds = [entry.get("quantize_seconds") or entry.get("train_seconds") or entry["seconds"] for entry in entries]
+        steps = ("quantize_seconds", "train_seconds", "builder_seconds", "seconds")
+        seconds = [next(entry[key] for key in steps if key in entry) for entry in entries]
         whole = [entry["seconds"] for entry in entries]
         hashes = {entry["sha256"][:12] for entry in entries if "sha256" in entry}
         peaks = [max(entry.get(key, 0) for entry in entries) for key in ("gpu_reserved_gib", "host_peak_gib")]
@@ -303,7 +305,7 @@ def describe(entry: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-class cut:  # noqa: N801 (a context manager, used like a function)
+class FirstLayers:
     """A folder with the checkpoint's first ``layers`` layers: links to its files beside a changed config.json."""
 
     def __init__(self, base: Path, layers: int | None) -> None:
@@ -325,6 +327,19 @@ class cut:  # noqa: N801 (a context manager, used like a function)
     def __exit__(self, *_: object) -> None:
         if self.layers:
             shutil.rmtree(self.folder)
+
+
+def time_method(owner: Any, name: str, phase: dict[str, float], key: str) -> None:
+    """Have every call of ``owner.name`` leave its seconds in ``phase[key]``."""
+    original = getattr(owner, name)
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = original(*args, **kwargs)
+        phase[key] = round(time.perf_counter() - start, 2)
+        return result
+
+    setattr(owner, name, timed)
 
 
 def layer_count(folder: Path) -> int:

@@ -1,8 +1,8 @@
 """Make a random-weight checkpoint of any Hugging Face configuration: python data/make_random.py --help
 
-For measuring time, memory, size and exactness at a size for which no weights are at hand. It says nothing about quality.
-The configurations in data/random-configs are Phi-3.5-mini-instruct's own (hidden 3072, 32 layers, its long-RoPE
-factors), a 171 M-parameter Phi-3 for CPU benchmarks and a tiny one for tests.
+For measuring time, memory, size and exactness at a size for which no weights are at hand; it says nothing about
+quality. The configurations in data/random-configs are Phi-3.5-mini-instruct's own (hidden 3072, 32 layers, its
+long-RoPE factors), a 171 M-parameter Phi-3 for CPU benchmarks and a tiny one for tests.
 """
 
 import json
@@ -67,8 +67,8 @@ def main(
 def write_checkpoint(settings: dict[str, Any], out: Path, *, seed: int, tokenizer: Path | None = None) -> int:
     """Write config.json, float16 shards of at most 2 GiB and a tokenizer; returns the number of parameters.
 
-    Matrices and biases are normal(0, ``initializer_range``), other vectors (norms) normal(1, 0.2). The same settings and
-    seed give the same bytes, whatever the number of cores. Holds one shard in memory.
+    Matrices and biases are normal(0, ``initializer_range``), other vectors (norms) normal(1, 0.2). The same settings
+    and seed give the same bytes, whatever the number of cores. Holds one shard in memory.
     """
     import transformers
 

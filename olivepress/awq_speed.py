@@ -11,10 +11,10 @@ change is exact (tests/test_awq_speed.py compares the bytes, benchmarks/full_siz
 - **The mean activation** is a float32 sum on the CPU, whose order no GPU kernel shares. It stays on the CPU, the very
   same call, but runs beside the GPU's work.
 - **The clip search** multiplies and sums in two passes over gigabytes for each of 11 candidates (a quarter). On CUDA a
-  small kernel does both at once, in the order of PyTorch's own reduction; that order is PyTorch's private affair, so the
-  kernel is compared with PyTorch's result at every layer, bit for bit, and left out where one bit differs. Elsewhere
-  the two passes run over blocks that fit the cache; each output is still one reduction over the same numbers.
-  The mean over tokens, whose order does depend on the block, keeps AutoAWQ's blocks.
+  small kernel does both at once, in the order of PyTorch's own reduction; that order is PyTorch's private affair, so
+  the kernel is compared with PyTorch's result at every layer, bit for bit, and left out where one bit differs.
+  Elsewhere the two passes run over blocks that fit the cache; each output is still one reduction over the same
+  numbers. The mean over tokens, whose order does depend on the block, keeps AutoAWQ's blocks.
 - **Waiting.** Every candidate ended in a dozen assertions that wait for the GPU. Losses are now fetched once a
   search, NaN is looked for once a layer.
 - **The reference outputs** of the scale search were computed again; the forward pass before it has them already.
@@ -22,6 +22,7 @@ change is exact (tests/test_awq_speed.py compares the bytes, benchmarks/full_siz
 Matrix products, the sums of the losses and the means are left as they are: same call, same shapes, same layout.
 """
 
+import sys
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ GRID, SHRINK, TOKENS = 20, 0.5, 512  # AutoAWQ's grid of both searches, how far 
 
 KERNEL = r"""
 // out[c, t, g] = sum over group g of x[t, k] * w[c, k]: products rounded to float16, summed in float32 in the order of
-// PyTorch's reduction over a contiguous last dimension: lane l adds elements l, l + LANES, ..., then neighbours pair up.
+// PyTorch's reduction over a contiguous last dimension: lane l adds elements l, l + LANES, ..., then neighbours pair.
 constexpr int LANES = GROUP < 32 ? GROUP : 32, VALUES = GROUP / LANES, TILE = 64;
 
 struct __align__(16) Eight { unsigned pair[4]; };  // 8 float16
@@ -169,7 +170,7 @@ def fast_quantizer() -> type:
                 hook.remove()
             found = {}
             for name, parts in inputs.items():
-                whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+                whole = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
                 same = shared.setdefault(whole.data_ptr(), whole) is not whole
                 # apply_scale divides each in place, so each needs its own
                 found[name] = whole.clone() if same else whole
@@ -317,8 +318,8 @@ def pack(
 ) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
     """(qweight, qzeros, scales) of the GEMM layout.
 
-    ``weight`` [out, in] lies on the grid of ``scales`` and ``zeros`` [out, in/group], all float16. Returned: [in, out/8]
-    int32, [in/group, out/8] int32 and [in/group, out] float16.
+    ``weight`` [out, in] lies on the grid of ``scales`` and ``zeros`` [out, in/group], all float16. Returned:
+    [in, out/8] int32, [in/group, out/8] int32 and [in/group, out] float16.
     """
     import torch
 
@@ -427,21 +428,21 @@ class GroupProducts:
 
         if not x.is_cuda or x.dtype != torch.float16 or self._kernel is False:
             return self._in_two_passes(x, w)
-        if self._kernel is None:
-            self._kernel = self._compile()
-            if self._kernel is False:
-                return self._in_two_passes(x, w)
-        found = self._in_one_pass(x, w)
-        if not torch.equal(found[:64], self._in_two_passes(x, w[:64])):
-            print("clip search: this PyTorch sums in another order than the kernel; using PyTorch's.", flush=True)
-            self._kernel = False
-            return self._in_two_passes(x, w)
-        return found
+        try:
+            if self._kernel is None:
+                self._kernel = self._compile()
+            found = self._in_one_pass(x, w)
+            if torch.equal(found[:64], self._in_two_passes(x, w[:64])):
+                return found
+            reason = "this PyTorch sums in another order"
+        except (AttributeError, ImportError, OSError, RuntimeError) as error:
+            reason = str(error)
+        print(f"clip search: without the kernel ({reason}), which takes longer.", file=sys.stderr, flush=True)
+        self._kernel = False
+        return self._in_two_passes(x, w)
 
     def _in_two_passes(self, x: "torch.Tensor", w: "torch.Tensor") -> "torch.Tensor":
         """PyTorch's multiplication and sum, a block of channels at a time."""
-        import torch
-
         (tokens, width), channels = x.shape, len(w)
         left = x.view(1, tokens, -1, self._group_size)
         right = w.view(channels, 1, -1, self._group_size)
@@ -462,18 +463,10 @@ class GroupProducts:
         return out
 
     def _compile(self) -> Any:
-        """The kernel, by PyTorch's own access to NVRTC (no compiler needed); False where that fails."""
-        import sys
-
+        """The kernel, by PyTorch's own access to NVRTC, which needs no compiler on the machine."""
         import torch
+        from torch.utils import cpp_extension
 
-        try:
-            from torch.utils import cpp_extension
-
-            # PyTorch asks for the toolkit's headers, which the kernel does without
-            cpp_extension.CUDA_HOME = cpp_extension.CUDA_HOME or sys.prefix
-            source = f"constexpr int GROUP = {self._group_size};\n{KERNEL}"
-            return torch.cuda._compile_kernel(source, "group_products")
-        except (AttributeError, ImportError, OSError, RuntimeError) as error:
-            print(f"clip search: no kernel ({error}); using PyTorch's operations, which is slower.", flush=True)
-            return False
+        # PyTorch asks for the CUDA toolkit's headers, which the kernel does without
+        cpp_extension.CUDA_HOME = cpp_extension.CUDA_HOME or sys.prefix
+        return torch.cuda._compile_kernel(f"constexpr int GROUP = {self._group_size};\n{KERNEL}", "group_products")

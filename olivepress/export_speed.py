@@ -1,13 +1,13 @@
 """ONNX Runtime GenAI's builder without its detour when it reads AWQ weights: the same files, sooner.
 
-onnxruntime-genai 0.14.1 takes an AWQ checkpoint apart bit by bit, in int64: it unpacks the integers, multiplies them out
-to float16, rounds them back to integers and packs these. At 3.8 billion weights that is nearly all of its 45 seconds.
+onnxruntime-genai 0.14.1 takes an AWQ checkpoint apart bit by bit, in int64: it unpacks the integers, multiplies them
+out to float16, rounds them back to integers and packs these. At 3.8 billion weights that is most of its 45 seconds.
 Here the nibbles are moved directly, a byte at a time.
 
-That is exact. The detour computes round((q·s - z·s + z·s) / s) in float16 with 0 <= q, z <= 15: five roundings, each off
-by at most 2^-11 of a number no greater than 15·s, so by 0.04 in all where 0.5 would be needed to change q. It holds for
-every positive finite scale, subnormal ones included (there the products are exact). Anything else, such as another
-number of bits, is left to the builder. tests/test_export_speed.py compares the bytes.
+That is exact. The detour computes round((q·s - z·s + z·s) / s) in float16 with 0 <= q, z <= 15: five roundings, each
+off by at most 2^-11 of a number no greater than 15·s, so by 0.04 in all where 0.5 would be needed to change q. It
+holds for every positive finite scale, subnormal ones included (there the products are exact). Anything else, such as
+another number of bits, is left to the builder. tests/test_export_speed.py compares the bytes.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """The faster AWQ writes the very files that AutoAWQ as it comes writes, byte for byte.
 
-AutoAWQ is made for GPUs, where ``.cpu()`` copies. Where the weights are on the CPU already it returns the tensor itself:
-the "original" weights that its scale search keeps aside are then the ones that it scales in place, and all but the first
-candidate start from spoilt weights. So it runs here with a ``.cpu()`` that copies, as on a GPU.
+AutoAWQ is made for GPUs, where ``.cpu()`` copies. Where the weights are on the CPU already it returns the tensor
+itself: the "original" weights that its scale search keeps aside are then the ones that it scales in place, and all but
+the first candidate start from spoilt weights. So it runs here with a ``.cpu()`` that copies, as on a GPU.
 """
 
 from pathlib import Path
@@ -74,9 +74,7 @@ def test_packing_is_autoawqs_on_any_grid():
     scales[0] = 7e-7
     zeros = torch.randint(0, 16, (64, 4), generator=generator).half()
     linear.weight.data = (torch.randn(64, 128, generator=generator) * 5e-2).half()
-    expected = WQLinear_GEMM.from_linear(
-        linear, 4, 32, scales=scales.t().contiguous(), zeros=zeros.t().contiguous()
-    )
+    expected = WQLinear_GEMM.from_linear(linear, 4, 32, scales=scales.t().contiguous(), zeros=zeros.t().contiguous())
     found = pack(linear.weight.data, scales, zeros, 32)
     for name, tensor in zip(("qweight", "qzeros", "scales"), found, strict=True):
         assert torch.equal(tensor, getattr(expected, name)), name

@@ -7,7 +7,7 @@ import torch
 from tiny_models import EXTRAS, make_checkpoint, random_blocks
 
 from olivepress.awq import quantize_awq
-from olivepress.export_speed import fast_repacking, pair_rows, detour_changes_nothing
+from olivepress.export_speed import detour_changes_nothing, fast_repacking, pair_rows
 from olivepress.onnx_export import Target, export
 from olivepress.outputs import sha256
 

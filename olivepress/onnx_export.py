@@ -7,7 +7,7 @@ from typing import Any
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
-from olivepress.export_speed import fast_repacking
+from olivepress.export_speed import fast_builder
 from olivepress.olive_pass import run_pass
 from olivepress.pretrained import load_config
 
@@ -50,7 +50,7 @@ def export(
         **HEADS[target.lm_head],
     }
     try:
-        with nullcontext() if upstream else fast_repacking():
+        with nullcontext() if upstream else fast_builder():
             run_pass(
                 ModelBuilder, config, quantized, out, provider=target.provider, trust_remote_code=trust_remote_code
             )

@@ -64,7 +64,7 @@ def stage(function: Callable[..., dict[str, Any] | None]) -> click.Command:
         if cost:
             write_json(cost, {"seconds": round(time.perf_counter() - start, 2), **figures, **_machine()})
 
-    cost_option = click.option("--cost", type=Out, help="Where to write the cost: seconds, peak memory (host and GPU), machine.")
+    cost_option = click.option("--cost", type=Out, help="Where to write the cost: seconds, peak memory, machine.")
     settings = {
         "token_normalize_func": lambda name: name.replace("_", "-"),
         "show_default": True,

@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import EXTRAS, make_checkpoint, random_blocks
 
 from olivepress.awq import quantize_awq
-from olivepress.export_speed import detour_changes_nothing, fast_repacking, pair_rows
+from olivepress.export_speed import detour_changes_nothing, fast_builder, in_blocks, pair_rows
 from olivepress.onnx_export import Target, export
 from olivepress.outputs import sha256
 
@@ -85,7 +86,7 @@ def test_the_detour_changes_no_integer(group_size, scale):
     assert detour_changes_nothing(ours)
     model.unpack(theirs)
     model.repack(theirs)
-    with fast_repacking():
+    with fast_builder():
         model.unpack(ours)
         model.repack(ours)
     for name in ("qweight", "qzeros", "scales"):
@@ -103,7 +104,22 @@ def test_the_builder_is_itself_again_afterwards():
     from onnxruntime_genai.models.quantized_model import AWQModel
 
     before = AWQModel.unpack, AWQModel.repack
-    with pytest.raises(KeyError), fast_repacking():
+    with pytest.raises(KeyError), fast_builder():
         assert AWQModel.repack is not before[1]
         raise KeyError
     assert (AWQModel.unpack, AWQModel.repack) == before
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(8, 32), (4, 32), (8, 128)])
+def test_k_quant_is_the_same_in_blocks(bits, group_size):
+    """A transposed matrix, as the builder passes it; several blocks and a rest; groups of one value and of 0."""
+    from onnxruntime.quantization.neural_compressor.weight_only import quant_tensor_k_quant_cpu
+
+    generator = np.random.default_rng(0)
+    data = generator.normal(0, 0.02, (256, 1037)).astype(np.float16)
+    data[:, 5], data[:, 7] = 0, 0.5
+    expected = quant_tensor_k_quant_cpu(data.T, bits, group_size)
+    found = in_blocks(quant_tensor_k_quant_cpu)(data.T, bits, group_size)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert ours.tobytes() == theirs.tobytes()

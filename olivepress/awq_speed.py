@@ -15,6 +15,8 @@ change is exact (tests/test_awq_speed.py compares the bytes, benchmarks/full_siz
   the kernel is compared with PyTorch's result at every layer, bit for bit, and left out where one bit differs.
   Elsewhere the two passes run over blocks that fit the cache; each output is still one reduction over the same
   numbers. The mean over tokens, whose order does depend on the block, keeps AutoAWQ's blocks.
+- **Memory.** AutoAWQ's loop still holds the layer before, weights and activations, while the next one runs; on the
+  device that is 2.3 GiB. Both are dropped as soon as the layer is packed.
 - **Waiting.** Every candidate ended in a dozen assertions that wait for the GPU. Losses are now fetched once a
   search, NaN is looked for once a layer.
 - **The reference outputs** of the scale search were computed again; the forward pass before it has them already.
@@ -141,6 +143,7 @@ def fast_quantizer() -> type:
         def _get_input_feat(self, layer: "nn.Module", named_linears: dict[str, "nn.Linear"]) -> dict[str, Any]:
             """Inputs of the layer's linears, [samples, length, width], on the device; moves on to the next layer."""
             stay_on_device(layer)
+            self._inputs: dict[str, torch.Tensor] = {}
             self._outputs: dict[nn.Module, torch.Tensor] = {}
             if self.awq_model.model_type in MIXTURES:
                 return super()._get_input_feat(layer, named_linears)
@@ -168,17 +171,16 @@ def fast_quantizer() -> type:
             )
             for hook in hooks:
                 hook.remove()
-            found = {}
             for name, parts in inputs.items():
                 whole = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
                 same = shared.setdefault(whole.data_ptr(), whole) is not whole
                 # apply_scale divides each in place, so each needs its own
-                found[name] = whole.clone() if same else whole
+                self._inputs[name] = whole.clone() if same else whole
                 if same:
-                    self._sums.share(whole, found[name])
+                    self._sums.share(whole, self._inputs[name])
                 else:
                     self._sums.start(whole)
-            return found
+            return self._inputs
 
         @torch.no_grad()
         def _search_best_scale(
@@ -281,7 +283,11 @@ def fast_quantizer() -> type:
             return best.squeeze(1)
 
         def _apply_quant(self, module: "nn.Module", named_linears: "dict[str, nn.Linear]") -> None:
-            """Replace the linears by packed ones, on the host; the layer is done then."""
+            """Replace the linears by packed ones, on the host; the layer is done then, and nothing of it on the device.
+
+            AutoAWQ's loop has the linears and their inputs in variables of its own until the next layer has run, so
+            they are emptied rather than forgotten.
+            """
             for name, linear in named_linears.items():
                 linear.half()
                 weight, scales, zeros = self.pseudo_quantize_tensor(linear.weight.data)
@@ -293,8 +299,12 @@ def fast_quantizer() -> type:
                 if linear.bias is not None:
                     packed.bias = linear.bias.clone().half()
                 set_op_by_name(module, name, packed.to("cpu"))
+                stay_on_device(linear, False)
+                linear.weight.data = weight.new_empty(0)
             self._sums.clear()
             self._outputs.clear()
+            for tensor in self._inputs.values():
+                tensor.data = tensor.new_empty(0)
             stay_on_device(module, False)
             module.cpu()
 

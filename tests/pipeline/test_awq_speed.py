@@ -5,12 +5,15 @@ itself: the "original" weights that its scale search keeps aside are then the on
 the first candidate start from spoilt weights. So it runs here with a ``.cpu()`` that copies, as on a GPU.
 """
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_models import EXTRAS, make_checkpoint, random_blocks
+from torch.multiprocessing.reductions import StorageWeakRef
 
+from olivepress import awq_speed
 from olivepress.awq import quantize_awq
 from olivepress.awq_speed import GroupProducts, HostSums, pack
 from olivepress.outputs import sha256
@@ -62,6 +65,50 @@ def test_same_bytes_as_autoawq(tmp_path, monkeypatch, architecture, group_size, 
     theirs, ours = (hashes(tmp_path / name) for name in ("theirs", "ours"))
     assert ours == theirs
     assert any(name.endswith(".safetensors") for name in ours)
+
+
+@pytest.mark.parametrize("architecture", ["phi3", "llama"])
+def test_nothing_of_a_layer_stays_behind(tmp_path, monkeypatch, architecture):
+    """Not its float16 weights and not its activations, even without the garbage collector, which may take its time."""
+    kept: dict[str, StorageWeakRef] = {}
+    done = []
+    original = awq_speed.fast_quantizer
+
+    def watched() -> type:
+        class Watched(original()):
+            def _get_input_feat(self, layer, named_linears):
+                for name, linear in named_linears.items():
+                    kept[f"{name} as loaded"] = StorageWeakRef(linear.weight.untyped_storage())
+                inputs = super()._get_input_feat(layer, named_linears)
+                for name, tensor in inputs.items():
+                    kept[f"input of {name}"] = StorageWeakRef(tensor.untyped_storage())
+                return inputs
+
+            def _apply_quant(self, module, named_linears):
+                for name, linear in named_linears.items():
+                    kept[f"{name} scaled and clipped"] = StorageWeakRef(linear.weight.untyped_storage())
+                assert len(kept) == 3 * len(named_linears)
+                super()._apply_quant(module, named_linears)
+                done.append([name for name, storage in kept.items() if not storage.expired()])
+
+        return Watched
+
+    monkeypatch.setattr("olivepress.awq.fast_quantizer", watched)
+    make_checkpoint(architecture, tmp_path / "base")
+    gc.disable()
+    try:
+        quantize_awq(
+            tmp_path / "base",
+            tmp_path / "out",
+            blocks=random_blocks(2, 64),
+            group_size=32,
+            zero_point=True,
+            device="cpu",
+            trust_remote_code=False,
+        )
+    finally:
+        gc.enable()
+    assert done == [[], []]
 
 
 def test_packing_is_autoawqs_on_any_grid():

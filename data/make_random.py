@@ -60,7 +60,10 @@ def main(
         raise click.ClickException(f"{source}: cannot be read as JSON ({error})") from error
     if layers:
         settings["num_hidden_layers"] = layers
-    count = write_checkpoint(settings, out, seed=seed, tokenizer=tokenizer)
+    scratch = out.with_name(f".{out.name}.partial")  # so that a broken run leaves nothing that looks complete
+    shutil.rmtree(scratch, ignore_errors=True)
+    count = write_checkpoint(settings, scratch, seed=seed, tokenizer=tokenizer)
+    scratch.rename(out)
     click.echo(f"{out}: {count:,} parameters")
 
 

@@ -60,11 +60,8 @@ def test_the_preset_is_phi_3_5_mini(tmp_path):
     }
     assert {key: settings[key] for key in expected} == expected
     scaling = settings["rope_scaling"]
-    assert {key: len(scaling[key]) for key in ("long_factor", "short_factor")} == {
-        "long_factor": 48,
-        "short_factor": 48,
-    }
-    assert max(scaling["long_factor"]) > 60 > 3 > max(scaling["short_factor"])
+    assert [len(scaling[key]) for key in ("long_factor", "short_factor")] == [48, 48]
+    assert max(scaling["long_factor"]) > 20 * max(scaling["short_factor"])
     shapes = make_random.parameter_shapes(transformers.AutoConfig.for_model(**settings))
     assert sum(map(make_random.size, shapes.values())) == 3_821_079_552
 

@@ -10,6 +10,7 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+PRESET ?= phi-3.5-mini
 DRY_RUN ?=
 AZURITE := 3.35.0
 SEAWEEDFS := 4.48
@@ -142,6 +143,10 @@ azure-submit: setup ## run the pipeline as a job on Azure ML compute (DRY_RUN=1:
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
+
+.PHONY: random-model
+random-model: setup ## write random weights of Phi-3.5-mini's size, 7.6 GB, for PROFILE=phi-3.5-mini-random (PRESET=…)
+	@test -d data/random/$(PRESET) || python data/make_random.py --preset $(PRESET) --out data/random/$(PRESET)
 
 .PHONY: bench-pipeline
 bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data

@@ -1,30 +1,17 @@
 """Activation-aware weight quantization (AWQ, Lin et al. 2023, arXiv:2306.00978) by AutoAWQ.
 
-AutoAWQ 0.2.9 is archived upstream. Two things keep it working here: a name that transformers renamed is put
-back before it is imported, and symmetric quantization gets the explicit zero points that its GEMM layout stores.
+Two things of our own: the quantizer is the faster one of awq_speed.py, which gives the same bytes, and symmetric
+quantization gets the explicit zero points that AutoAWQ's GEMM layout stores.
 """
 
-import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from olivepress import checkpoint
+from olivepress.autoawq import import_autoawq
+from olivepress.awq_speed import fast_quantizer
 from olivepress.errors import PressError
 from olivepress.pretrained import load_tokenizer
-
-
-def import_autoawq() -> ModuleType:
-    """The ``awq`` package. transformers 5 renamed an activation that it imports and never uses here."""
-    from transformers import activations
-
-    if not hasattr(activations, "PytorchGELUTanh"):
-        activations.PytorchGELUTanh = activations.GELUTanh
-    # A page of farewell at every import; AutoAWQ switches its own warning on, so a filter would come too early.
-    with warnings.catch_warnings(record=True):
-        import awq
-
-    return awq
 
 
 def check_layers(folder: Path, group_size: int) -> None:
@@ -51,12 +38,14 @@ def quantize_awq(
     zero_point: bool,
     device: str,
     trust_remote_code: bool,
+    upstream: bool = False,
 ) -> None:
     """Write an int4 AWQ checkpoint (GEMM layout) of ``base`` to the folder ``out``.
 
     ``blocks`` holds the calibration tokens, equal lengths. Weights are [in, out/8] int32, scales [in/group, out]
     float16, zero points [in/group, out/8] int32; norms, embeddings and the head stay float16.
     ``device`` is "cpu" or "cuda". Without ``zero_point`` the grid is symmetric and every zero point is 8.
+    ``upstream`` takes AutoAWQ's own quantizer, to compare with.
     """
     architecture = checkpoint.read_config(base)["model_type"]
     check_layers(base, group_size)
@@ -71,7 +60,9 @@ def quantize_awq(
             "Use quantize.algorithm rtn, gptq or kquant."
         )
 
-    class SymmetricQuantizer(AwqQuantizer):
+    quantizer = AwqQuantizer if upstream else fast_quantizer()
+
+    class SymmetricQuantizer(quantizer):
         def pseudo_quantize_tensor(self, w: "torch.Tensor") -> tuple[Any, Any, Any]:
             w, scales, _ = super().pseudo_quantize_tensor(w)
             return w, scales, torch.full_like(scales, 8)  # the middle of 0…15, which is what it means by zero
@@ -87,7 +78,7 @@ def quantize_awq(
         calib_data=blocks,
         max_calib_samples=len(blocks),
         max_calib_seq_len=len(blocks[0]),
-        quantizer_cls=AwqQuantizer if zero_point else SymmetricQuantizer,
+        quantizer_cls=quantizer if zero_point else SymmetricQuantizer,
     )
     model.quant_config.zero_point = True  # the file holds them either way, and readers must use them
     model.save_quantized(str(out))

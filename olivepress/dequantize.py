@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olivepress import checkpoint
-from olivepress.awq import import_autoawq
+from olivepress.autoawq import import_autoawq
 from olivepress.errors import PressError
 from olivepress.pretrained import load_config
 

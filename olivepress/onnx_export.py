@@ -1,11 +1,13 @@
 """Quantized checkpoint to an ONNX Runtime GenAI model folder, by Olive's ModelBuilder pass."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
+from olivepress.export_speed import fast_builder
 from olivepress.olive_pass import run_pass
 from olivepress.pretrained import load_config
 
@@ -30,11 +32,13 @@ class Target:
     activations: str
 
 
-def export(quantized: Path, out: Path, target: Target, *, trust_remote_code: bool = False) -> None:
+def export(
+    quantized: Path, out: Path, target: Target, *, trust_remote_code: bool = False, upstream: bool = False
+) -> None:
     """Write model.onnx, its data, genai_config.json and the tokenizer to ``out``.
 
     The int4 weights, scales and zero points are the checkpoint's own, repacked. Raises PressError for an
-    architecture that the builder does not know.
+    architecture that the builder does not know. ``upstream`` leaves the builder's repacking as it is, to compare with.
     """
     load_config(quantized, trust_remote_code=trust_remote_code)
     check_architecture(quantized)
@@ -46,7 +50,10 @@ def export(quantized: Path, out: Path, target: Target, *, trust_remote_code: boo
         **HEADS[target.lm_head],
     }
     try:
-        run_pass(ModelBuilder, config, quantized, out, provider=target.provider, trust_remote_code=trust_remote_code)
+        with nullcontext() if upstream else fast_builder():
+            run_pass(
+                ModelBuilder, config, quantized, out, provider=target.provider, trust_remote_code=trust_remote_code
+            )
     except NotImplementedError as error:
         raise PressError(f"{quantized / 'config.json'}: the ONNX Runtime GenAI builder refused it: {error}") from error
 

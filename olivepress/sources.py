@@ -63,7 +63,7 @@ def _from_folder(source: Path, folder: Path, patterns: tuple[str, ...]) -> str:
     checkpoint.check(source)
     folder.mkdir(parents=True)
     for path in sorted({path for pattern in patterns for path in source.glob(pattern)}):
-        shutil.copyfile(path, folder / path.name)
+        _copy(path, folder / path.name)
     return source.as_posix()
 
 
@@ -74,6 +74,16 @@ def resume_only(source: str, folder: Path) -> None:
         remove(folder)
         folder.mkdir(parents=True)
         note.write_text(source, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; where the file system can clone it (XFS, Btrfs, APFS), its bytes are not written again."""
+    from dvc_objects.fs.system import reflink
+
+    try:
+        reflink(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _from_hub(source: str, folder: Path, patterns: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ import platform
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,4 +128,9 @@ def _where(error: Exception) -> str:
 def _machine() -> dict[str, Any]:
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     figures = {"peak_memory_mib": round(peak_kib / 1024), "cpus": os.cpu_count(), "machine": platform.machine()}
+    torch = sys.modules.get("torch")  # a stage that did without it shall not load it for this
+    if torch is not None and torch.cuda.is_initialized():
+        figures["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        figures["peak_gpu_reserved_mib"] = round(torch.cuda.max_memory_reserved() / 2**20)
+        figures["gpu"] = torch.cuda.get_device_name()
     return figures

@@ -137,7 +137,7 @@ def awq_integers(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.nda
     """
     from safetensors.torch import load_file
 
-    from olivepress.awq import import_autoawq
+    from olivepress.autoawq import import_autoawq
 
     import_autoawq()
     from awq.utils.packing_utils import reverse_awq_order, unpack_awq

@@ -1,0 +1,153 @@
+"""The faster AWQ writes the very files that AutoAWQ as it comes writes, byte for byte.
+
+AutoAWQ is made for GPUs, where ``.cpu()`` copies. Where the weights are on the CPU already it returns the tensor
+itself: the "original" weights that its scale search keeps aside are then the ones that it scales in place, and all but
+the first candidate start from spoilt weights. So it runs here with a ``.cpu()`` that copies, as on a GPU.
+"""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import EXTRAS, make_checkpoint, random_blocks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from olivepress import awq_speed
+from olivepress.awq import quantize_awq
+from olivepress.awq_speed import GroupProducts, HostSums, pack
+from olivepress.outputs import sha256
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256 of everything in a checkpoint folder."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "group_size", "zero_point"),
+    [
+        ("phi3", 32, True),
+        ("phi3", 128, True),
+        ("phi3", 64, False),
+        ("llama", 32, True),
+        ("llama", 128, True),
+        ("qwen2", 32, True),
+        ("qwen2", 128, True),
+        ("mistral", 16, True),
+        ("qwen3", 32, False),
+    ],
+)
+def test_same_bytes_as_autoawq(tmp_path, monkeypatch, architecture, group_size, zero_point):
+    """4 sequences of 200 tokens: more than the clip search looks at, and no multiple of anything."""
+    base = tmp_path / "base"
+    make_checkpoint(architecture, base)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.to("cpu", copy=True))
+    for name, upstream in (("theirs", True), ("ours", False)):
+        quantize_awq(
+            base,
+            tmp_path / name,
+            blocks=random_blocks(4, 200),
+            group_size=group_size,
+            zero_point=zero_point,
+            device="cpu",
+            trust_remote_code=False,
+            upstream=upstream,
+        )
+    theirs, ours = (hashes(tmp_path / name) for name in ("theirs", "ours"))
+    assert ours == theirs
+    assert any(name.endswith(".safetensors") for name in ours)
+
+
+@pytest.mark.parametrize("architecture", ["phi3", "llama"])
+def test_nothing_of_a_layer_stays_behind(tmp_path, monkeypatch, architecture):
+    """Not its float16 weights and not its activations, even without the garbage collector, which may take its time."""
+    kept: dict[str, StorageWeakRef] = {}
+    done = []
+    original = awq_speed.fast_quantizer
+
+    def watched() -> type:
+        class Watched(original()):
+            def _get_input_feat(self, layer, named_linears):
+                for name, linear in named_linears.items():
+                    kept[f"{name} as loaded"] = StorageWeakRef(linear.weight.untyped_storage())
+                inputs = super()._get_input_feat(layer, named_linears)
+                for name, tensor in inputs.items():
+                    kept[f"input of {name}"] = StorageWeakRef(tensor.untyped_storage())
+                return inputs
+
+            def _apply_quant(self, module, named_linears):
+                for name, linear in named_linears.items():
+                    kept[f"{name} scaled and clipped"] = StorageWeakRef(linear.weight.untyped_storage())
+                assert len(kept) == 3 * len(named_linears)
+                super()._apply_quant(module, named_linears)
+                done.append([name for name, storage in kept.items() if not storage.expired()])
+
+        return Watched
+
+    monkeypatch.setattr("olivepress.awq.fast_quantizer", watched)
+    make_checkpoint(architecture, tmp_path / "base")
+    gc.disable()
+    try:
+        quantize_awq(
+            tmp_path / "base",
+            tmp_path / "out",
+            blocks=random_blocks(2, 64),
+            group_size=32,
+            zero_point=True,
+            device="cpu",
+            trust_remote_code=False,
+        )
+    finally:
+        gc.enable()
+    assert done == [[], []]
+
+
+def test_packing_is_autoawqs_on_any_grid():
+    """Zero points at both ends of the grid, weights on and beside it, subnormal scales."""
+    from awq.modules.linear import WQLinear_GEMM
+
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(128, 64, bias=False).half()
+    scales = (torch.rand(64, 4, generator=generator) * 1e-2).half()
+    scales[0] = 7e-7
+    zeros = torch.randint(0, 16, (64, 4), generator=generator).half()
+    linear.weight.data = (torch.randn(64, 128, generator=generator) * 5e-2).half()
+    expected = WQLinear_GEMM.from_linear(linear, 4, 32, scales=scales.t().contiguous(), zeros=zeros.t().contiguous())
+    found = pack(linear.weight.data, scales, zeros, 32)
+    for name, tensor in zip(("qweight", "qzeros", "scales"), found, strict=True):
+        assert torch.equal(tensor, getattr(expected, name)), name
+
+
+def test_products_do_not_depend_on_the_block(monkeypatch):
+    """[channels, tokens, groups] in blocks of 1 channel and of all channels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(70, 256, generator=generator).half()
+    w = torch.randn(64, 256, generator=generator).half()
+    expected = (x.view(1, 70, -1, 32) * w.view(64, 1, -1, 32)).sum(dim=-1)
+    for size in (1, 1 << 16, 1 << 30):
+        monkeypatch.setattr("olivepress.awq_speed.CACHE_BYTES", size)
+        assert torch.equal(GroupProducts(32)(x, w), expected)
+
+
+def test_host_sums_are_chunked_like_autoawqs():
+    """Two chunks and a rest: the sum of chunk sums, not of all rows."""
+    x = torch.randn(5, 20, 64, generator=torch.Generator().manual_seed(0)).half()
+    sums = HostSums(None, 64 * 4 * 40)
+    flat = x.view(-1, 64).abs()
+    expected = torch.zeros(64)
+    for begin in range(0, 100, 40):
+        expected += flat[begin : begin + 40].float().sum(dim=0)
+    assert torch.equal(sums.result(x), expected)
+
+
+def test_every_architecture_of_the_suite_was_compared():
+    assert {"phi3", "llama", "qwen2", "mistral", "qwen3"} == set(EXTRAS)

@@ -10,6 +10,7 @@ PROFILE ?=
 TARGET ?= cpu-int4
 ADAPTER ?=
 DATA ?= data/travel.jsonl
+DRY_RUN ?=
 AZURITE := 3.35.0
 SEAWEEDFS := 4.48
 
@@ -40,14 +41,30 @@ lock: setup ## compile requirements.in into requirements.txt (CPU: without the C
 	$(BIN)/uv pip compile requirements.in --python-version 3.11 --no-annotate --no-header --upgrade -q \
 	  $(addprefix --find-links ,$(PIP_FIND_LINKS)) -o requirements.new
 	@{ echo "# Compiled from requirements.in by 'make lock'; do not edit."; \
-	  sed -E 's/\+cpu$$//; /^(nvidia|cuda)-/d' requirements.new; } > requirements.txt
+	  sed -E 's/\+cpu$$//; /^nvidia-ml-py==/b; /^(nvidia|cuda)-/d' requirements.new; } > requirements.txt
 	@rm requirements.new
+
+.PHONY: lock-cuda12
+lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt's versions
+	$(BIN)/pip install --disable-pip-version-check -q uv
+	{ sed -E '/^(torch|onnxruntime|onnxruntime-genai)==/d; /^# development/,$$d' requirements.in; \
+	  cat docker/requirements-cuda12.in; } > cuda12.in
+	grep -vE '^(torch|triton|onnxruntime|onnxruntime-genai)==' requirements.txt > cuda12.pins
+	for python in 3.11 3.12; do \
+	  $(BIN)/uv pip compile cuda12.in --constraint cuda12.pins --python-platform x86_64-manylinux_2_28 \
+	    --python-version $$python --generate-hashes --no-annotate --no-header -q -o cuda12-$$python.txt || exit 1; \
+	done
+	cmp cuda12-3.11.txt cuda12-3.12.txt
+	@{ echo "# Compiled by 'make lock-cuda12' from requirements.in and requirements-cuda12.in; do not edit."; \
+	  cat cuda12-3.12.txt; } > docker/requirements-cuda12.txt
+	@rm cuda12.in cuda12.pins cuda12-3.11.txt cuda12-3.12.txt
 
 # ---- the pipeline ---------------------------------------------------------------------------------------
 
 .PHONY: repro
 repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
 	$(if $(PROFILE),python -m olivepress.profile profile=$(PROFILE))
+	python -m olivepress.doctor
 	dvc repro
 
 .PHONY: params
@@ -118,6 +135,14 @@ promote: setup ## put a release into a stage (VERSION=1.2.0 STAGE=staging or pro
 releases: setup ## every release and its stages
 	@python -m olivepress.versions list
 
+.PHONY: azure-whoami
+azure-whoami: setup ## who is signed in to Azure, and to which workspace
+	@python -m olivepress.azure_whoami
+
+.PHONY: azure-submit
+azure-submit: setup ## run the pipeline as a job on Azure ML compute (DRY_RUN=1: show the job only)
+	@python -m olivepress.azure_job $(if $(DRY_RUN),--dry-run)
+
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
 	python data/make_tiny_phi3.py
@@ -125,6 +150,28 @@ tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a 
 .PHONY: bench-pipeline
 bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data
 	python -m benchmarks.pipeline
+
+# ---- container ------------------------------------------------------------------------------------------
+
+.PHONY: doctor
+doctor: setup ## is this machine fit for the profile? driver, GPU, torch, ONNX Runtime, disk, remote (PROFILE=…)
+	@python -m olivepress.doctor $(addprefix --profile ,$(PROFILE))
+
+.PHONY: image
+image: ## build the CUDA 12 image, olivepress:cuda12 (BASE=… for another base image)
+	docker/build.sh cuda12
+
+.PHONY: image-cpu
+image-cpu: ## build the CPU image, olivepress:cpu
+	docker/build.sh cpu
+
+.PHONY: test-container
+test-container: setup ## build the CPU image and run the pipeline in it (needs Docker; BASE=… or root and debootstrap)
+	pytest tests/container --ignore tests/container/test_cuda.py
+
+.PHONY: test-container-cuda
+test-container-cuda: setup ## install the CUDA 12 lock in an image and load its libraries (downloads 3 GB; no GPU needed)
+	pytest tests/container/test_cuda.py
 
 # ---- development ----------------------------------------------------------------------------------------
 
@@ -154,9 +201,13 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 	@touch $@
 
 .PHONY: test
-test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included
-	pytest tests
+test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
+	pytest tests --ignore tests/container
+
+.PHONY: test-azure-live
+test-azure-live: setup ## the Azure tests against a real workspace, the one that the environment names
+	tests/azure_ml/live.sh
 
 .PHONY: test-unit
-test-unit: setup setup-test-services ## the quick tests alone
-	pytest tests --ignore tests/pipeline --ignore tests/sharing
+test-unit: setup ## the quick tests alone
+	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing

@@ -6,9 +6,11 @@ read its data are ours: the model comes dequantized, in memory, and rows stay ro
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from olivepress import lora_parallel
 from olivepress.dequantize import load_model
 from olivepress.errors import PressError
 from olivepress.olive_pass import run_pass
@@ -19,7 +21,8 @@ from olivepress.pretrained import load_tokenizer
 @dataclass(frozen=True)
 class LoraSettings:
     """Names are PEFT's and the Trainer's. ``target_modules``: "default" (Olive's for the architecture),
-    "all-linear", or names joined by commas. ``sequence_length`` in tokens; longer rows are cut."""
+    "all-linear", or names joined by commas. ``sequence_length`` in tokens; longer rows are cut. ``batch_size`` is of
+    a whole step, shared out among ``processes``; ``parallel`` says how: none, ddp or fsdp."""
 
     rank: int
     alpha: float
@@ -34,6 +37,8 @@ class LoraSettings:
     seed: int
     dtype: str
     device: str
+    processes: int
+    parallel: str
 
 
 def finetune(
@@ -48,8 +53,33 @@ def finetune(
     """Train an adapter on the texts ``train``; write a plain PEFT adapter folder to ``out``.
 
     Returns the Trainer's log: dicts with "step" and "loss" or "eval_loss" (mean nats per token).
-    Raises PressError if a target module does not exist in the model.
+    Raises PressError if a target module does not exist in the model, or the processes cannot run so.
     """
+    lora_parallel.check(settings.processes, settings.parallel, settings.batch_size, settings.device)
+    log_folder = out.parent / f"{out.name}.log"
+    arguments = (model_folder, train, held_out, out, log_folder, settings, trust_remote_code)
+    try:
+        if settings.processes == 1:
+            _train(*arguments)
+        else:
+            lora_parallel.launch(_train, *arguments, processes=settings.processes)
+        state = json.loads((log_folder / f"checkpoint-{settings.steps}" / "trainer_state.json").read_text())
+    finally:
+        remove(log_folder)
+    _tidy(out)
+    return state["log_history"]
+
+
+def _train(
+    model_folder: Path,
+    train: list[str],
+    held_out: list[str],
+    out: Path,
+    log_folder: Path,
+    settings: LoraSettings,
+    trust_remote_code: bool,
+) -> None:
+    """Train and save in this process, or as one of several."""
     import torch
     import transformers
     from datasets import Dataset
@@ -61,10 +91,13 @@ def finetune(
         model_folder,
         # float16 trains in mixed precision, over float32 weights
         dtype=torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32,
-        device=settings.device,
+        # fsdp shares the weights out before they go to the GPU, which may not hold them all
+        device="cpu" if settings.parallel == "fsdp" else settings.device,
         trust_remote_code=trust_remote_code,
     )
     targets = target_modules(model, settings.target_modules)
+    if settings.parallel == "fsdp":
+        lora_parallel.shard(model, settings.device)
 
     def encode(texts: list[str]) -> Dataset:
         encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=settings.sequence_length)
@@ -79,7 +112,20 @@ def finetune(
         def get_datasets(_: Any) -> tuple[Dataset, Dataset]:
             return encode(train), encode(held_out)
 
-    log_folder = out.parent / f"{out.name}.log"
+    class ParallelLoRA(InMemoryLoRA):
+        def train_and_save_new_model(
+            self, lora_model: Any, tokenizer: Any, config: Any, output_model: Any, output_model_path: str
+        ) -> Any:
+            collate = partial(self.collate_batch, tokenizer=tokenizer)
+            folder = Path(output_model_path) / "adapter"
+            # both as Olive does for one process
+            torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+            config.training_args.extra_args["fp16"] = settings.dtype == "float16"
+            arguments = config.training_args.create_training_args()
+            lora_parallel.train_and_save(lora_model, arguments, *self.get_datasets(config), collate, folder)
+            output_model.set_resource("adapter_path", folder)
+            return output_model
+
     config = {
         "r": settings.rank,
         "alpha": settings.alpha,
@@ -91,7 +137,7 @@ def finetune(
         "training_args": {
             "output_dir": str(log_folder),
             "max_steps": settings.steps,
-            "per_device_train_batch_size": settings.batch_size,
+            "per_device_train_batch_size": settings.batch_size // settings.processes,
             "per_device_eval_batch_size": settings.batch_size,
             "learning_rate": settings.learning_rate,
             "gradient_checkpointing": settings.gradient_checkpointing,
@@ -110,13 +156,13 @@ def finetune(
             "disable_tqdm": False,
         },
     }
-    try:
-        run_pass(InMemoryLoRA, config, model_folder, out, trust_remote_code=trust_remote_code)
-        state = json.loads((log_folder / f"checkpoint-{settings.steps}" / "trainer_state.json").read_text())
-    finally:
-        remove(log_folder)
-    _tidy(out)
-    return state["log_history"]
+    if settings.processes > 1:
+        config["training_args"] |= {
+            "ddp_backend": "gloo" if settings.device == "cpu" else "nccl",
+            "ddp_find_unused_parameters": False,
+        }
+    lora_pass = InMemoryLoRA if settings.processes == 1 else ParallelLoRA
+    run_pass(lora_pass, config, model_folder, out, trust_remote_code=trust_remote_code)
 
 
 def target_modules(model: Any, wanted: str) -> list[str] | None:

@@ -50,6 +50,10 @@ def build_manifest(
     inputs[calibration["data"]] = calibration["sha256"]
     for entry in prepared.values():
         inputs[entry.pop("data")] = entry.pop("sha256")
+    parameters = yaml.safe_load(params.read_text(encoding="utf-8"))
+    # where a release is published or computed says nothing about what it is
+    parameters.pop("azure", None)
+    parameters.get("register", {}).pop("backend", None)
     # model/ and adapters/ are the release; the manifest and the card beside them describe it
     files = {
         path: {"bytes": size, "sha256": sha256(folder / path)}
@@ -71,5 +75,5 @@ def build_manifest(
             "finetune": {adapter: quality(f"finetune/{adapter}") for adapter in names},
             "evaluate": quality(f"evaluate/{target}"),
         },
-        "params": yaml.safe_load(params.read_text(encoding="utf-8")),
+        "params": parameters,
     }

@@ -1,4 +1,4 @@
-"""Where a base model comes from: a folder, the Hugging Face hub at a commit, or the Azure ML catalog."""
+"""Where a base model comes from: a folder, the Hugging Face hub at a commit, or an Azure ML registry or workspace."""
 
 import re
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from olivepress import checkpoint
+from olivepress import azure_models, checkpoint
 from olivepress.errors import PressError
 from olivepress.outputs import remove
 
@@ -30,6 +30,11 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 UNDER_WAY = ".source"
 
 
+def is_remote(source: str) -> bool:
+    """Whether ``source`` is not a folder on this machine."""
+    return "://" in source or azure_models.is_model_id(source)
+
+
 def bring(source: str, folder: Path, *, trust_remote_code: bool) -> str:
     """Put the checkpoint that ``source`` names into ``folder``, check it, and return where it came from.
 
@@ -39,11 +44,9 @@ def bring(source: str, folder: Path, *, trust_remote_code: bool) -> str:
     patterns = (*FILES, "*.py") if trust_remote_code else FILES
     if source.startswith("hf://"):
         came_from = _from_hub(source, folder, patterns)
-    elif source.startswith("azureml://"):
-        raise PressError(
-            f"model.source: {source}: the Azure ML catalog is not supported yet. "
-            "Download the model to a folder and name that, or use hf://owner/name@commit."
-        )
+    elif azure_models.is_model_id(source):
+        azure_models.download(source, folder, patterns)
+        came_from = source
     elif "://" in source:
         raise PressError(
             f"model.source: {source}: unknown scheme. Expected a folder, hf://owner/name@revision or azureml://…"

@@ -22,11 +22,16 @@ def outputs(lock: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
             yield stage, out["path"], out.get("md5", out.get("hash", ""))
 
 
+def tracked(source: Path) -> list[str]:
+    """The paths that git tracks below ``source``, relative to it."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, check=True, capture_output=True, text=True)
+    return [name for name in listed.stdout.split("\0") if name]
+
+
 def clone(source: Path, destination: Path) -> None:
     """A git clone with the tracked files as they lie in ``source``'s working tree, and no DVC cache."""
     subprocess.run(["git", "clone", "-q", str(source), str(destination)], check=True)
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=source, check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
+    for name in tracked(source):
         target = destination / name
         if (source / name).exists():
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,12 @@ from olivepress import checkpoint
 from olivepress.errors import PressError
 from olivepress.licences import declared_licence
 from olivepress.outputs import sha256, sizes, whole, write_json
-from olivepress.sources import bring
+from olivepress.sources import bring, is_remote
 from olivepress.stage import Out, stage
 
 
 @stage
-@click.option("--source", required=True, help="A folder, hf://owner/name@commit or azureml://…")
+@click.option("--source", required=True, help="A folder, hf://owner/name@commit, or a model in Azure ML: azureml:…")
 @click.option(
     "--watch", type=Path, help="The file or folder whose change makes DVC fetch again; a folder source itself."
 )
@@ -24,9 +24,9 @@ from olivepress.stage import Out, stage
 @click.option("--quality", type=Out, required=True, help="JSON: source, files and their SHA-256.")
 def main(source: str, watch: Path | None, trust_remote_code: bool, out: Path, quality: Path) -> None:
     """Write the base checkpoint to OUT: safetensors, configuration, tokenizer and licence, nothing pickled."""
-    if watch and "://" not in source and Path(source) != watch:
+    remote = is_remote(source)
+    if watch and not remote and Path(source) != watch:
         raise PressError(f"model.watch: is {watch}, but the source is the folder {source}: set both to that folder.")
-    remote = "://" in source
     with whole(out, keep_partial=remote) as scratch:  # a broken download goes on where it stopped
         came_from = bring(source, scratch, trust_remote_code=trust_remote_code)
     config = checkpoint.read_config(out)

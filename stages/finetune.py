@@ -6,6 +6,7 @@ import click
 
 from olivepress.dataset import read_texts
 from olivepress.lora import LoraSettings, finetune
+from olivepress.lora_parallel import PARALLEL
 from olivepress.outputs import whole, write_csv, write_json
 from olivepress.stage import InFolder, Number, Out, stage
 
@@ -28,6 +29,8 @@ from olivepress.stage import InFolder, Number, Out, stage
 @click.option("--seed", type=int, default=0)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="bfloat16")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--processes", type=click.IntRange(1), default=1, help="Processes that share a batch; one a GPU.")
+@click.option("--parallel", type=click.Choice(PARALLEL), default="none", help="How they do: see docs/azure.md.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the PEFT adapter.")
 @click.option("--quality", type=Out, required=True, help="JSON: losses and size.")

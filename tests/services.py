@@ -62,7 +62,7 @@ class Azurite:
         self._end(subprocess.Popen.terminate)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """End it at once. What it took in the last seconds may be gone, as after a power cut."""
         self._end(subprocess.Popen.kill)
 
     def _end(self, how) -> None:

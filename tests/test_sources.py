@@ -58,13 +58,6 @@ def test_unknown_scheme(tmp_path, source):
     assert "a folder, hf://owner/name@revision or azureml://" in message
 
 
-def test_azureml_is_not_there_yet(tmp_path):
-    source = "azureml://registries/azureml/models/Phi-3.5-mini-instruct/versions/6"
-    message = error(source, tmp_path / "out")
-    assert message.startswith(f"model.source: {source}: the Azure ML catalog is not supported yet.")
-    assert "hf://owner/name@commit" in message
-
-
 @pytest.mark.parametrize(
     "source", ["hf://", "hf://name@main", "hf://owner/name", "hf://owner/name@", f"hf://a/b/c@{COMMIT}", "hf://a b/c@d"]
 )

@@ -1,0 +1,42 @@
+"""Who is signed in to Azure, and to which workspace: python -m olivepress.azure_whoami"""
+
+import base64
+import json
+import os
+
+import click
+
+from olivepress.azure_workspace import connect, credential, explained, workspace
+
+SCOPE = "https://management.azure.com/.default"  # of the public cloud
+
+
+@click.command()
+def main() -> None:
+    """Print the login, the subscription, the resource group and the workspace, as Azure itself confirms them."""
+    place = workspace()
+    with explained("Azure", place):
+        client = connect(place)
+        found = client.workspaces.get(place.workspace)
+        public = os.environ.get("AZUREML_CURRENT_CLOUD", "AzureCloud") == "AzureCloud"
+        who = {"signed in as": login()} if public else {}
+    rows = who | {
+        "subscription": place.subscription,
+        "resource group": found.resource_group,
+        "workspace": found.name,
+        "location": found.location,
+    }
+    for key, value in rows.items():
+        click.echo(f"{key:<16}{value}")
+
+
+def login() -> str:
+    """Who the access token is for: a user's name, or an application's id; and the tenant."""
+    payload = credential().get_token(SCOPE).token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    who = claims.get("upn") or claims.get("unique_name") or f"application {claims.get('appid')}"
+    return f"{who} (tenant {claims.get('tid')})"
+
+
+if __name__ == "__main__":
+    main()

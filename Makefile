@@ -106,6 +106,10 @@ remote: setup ## set the team's DVC remote, verified on pull (URL=s3://… azure
 remote-check: setup ## can the DVC remote be listed, written and read? One line, and what is wrong if not
 	@python -m olivepress.remote_check
 
+.PHONY: push
+push: setup ## dvc push, with what others need to take this machine's results instead of running the stages again
+	@python -m olivepress.push
+
 .PHONY: pull
 pull: setup ## dvc pull, others' runs included; says which file is damaged or missing on the remote
 	@python -m olivepress.pull --run-cache

@@ -17,6 +17,7 @@ from team import Remote, change, clone, commit, folder_remote, s3_remote, ssh_re
 
 from olivepress.outputs import sha256, sizes
 
+PUSH = (sys.executable, "-m", "olivepress.push")
 PULL = (sys.executable, "-m", "olivepress.pull")
 ONNX = "models/onnx/cpu-int4"
 BASE = ("models/base", "models/quantized", f"{ONNX}/model")
@@ -318,41 +319,38 @@ def test_pull_refuses_a_remote_that_is_not_verified(author, tmp_path):
 
 
 def test_a_colleague_s_run_is_restored_and_not_repeated(author, tmp_path):
-    remote = folder_remote(tmp_path)
-    remote.connect(author)
-    author.run("dvc", "push")
+    folder_remote(tmp_path).connect(author)
+    author.run(*PUSH)
     before = author.read("dvc.lock")
     # the colleague tries another version and pushes the result, but not the commit with its dvc.lock
     text = author.read("params.yaml").replace("version: 0.1.0", "version: 0.2.0")
     author.write("params.yaml", text)
     assert author.repro() == {"register@cpu-int4"}
-    author.run("dvc", "push", "--run-cache")
+    author.run(*PUSH)
     made = sha256(author.folder / ONNX / "manifest.json")
     author.write("dvc.lock", before)
 
     reader = clone(author, tmp_path / "reader")
-    reader.run(*PULL, "--run-cache")
+    reader.run("dvc", "pull", "--run-cache")
     assert reader.repro() == set()
     reader.write("params.yaml", text)
-    done = reader.run("dvc", "repro")
+    done = reader.run("dvc", "repro", "--pull")
     assert "Running stage" not in done.stdout
     assert "Stage 'register@cpu-int4' is cached - skipping run" in done.stdout
     assert sha256(reader.folder / ONNX / "manifest.json") == made
 
 
 def test_without_any_lock_the_whole_pipeline_comes_from_the_run_cache(author, tmp_path):
-    remote = folder_remote(tmp_path)
-    remote.connect(author)
-    author.run("dvc", "push", "--run-cache")
+    folder_remote(tmp_path).connect(author)
+    author.run(*PUSH)
     reader = clone(author, tmp_path / "reader")
-    reader.run(*PULL, "--run-cache")
+    reader.run("dvc", "pull", "--run-cache")
     (reader.folder / "dvc.lock").unlink()
     shutil.rmtree(reader.folder / "models")
     shutil.rmtree(reader.folder / "results/quality")
-    done = reader.run("dvc", "repro")
+    done = reader.run("dvc", "repro", "--pull")
     assert "Running stage" not in done.stdout
     assert done.stdout.count("is cached - skipping run") == 12
     assert hashes(reader) == hashes(author)
-    assert reader.read("results/quality/evaluate/cpu-int4.json") == author.read(
-        "results/quality/evaluate/cpu-int4.json"
-    )
+    figures = "results/quality/evaluate/cpu-int4.json"
+    assert reader.read(figures) == author.read(figures)

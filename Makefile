@@ -99,3 +99,7 @@ test: setup ## all tests, the real pipeline in a temporary clone included
 .PHONY: test-unit
 test-unit: setup ## the quick tests alone
 	pytest tests --ignore tests/pipeline
+
+.PHONY: test-gpu
+test-gpu: setup ## what needs a CUDA GPU: CUDA graphs with adapters
+	pytest tests/gpu -m gpu

@@ -1,7 +1,7 @@
 """Decode on a CUDA GPU at batch 1: the base, open LoRA inputs, and raw Olive's way.
 
-make, export and measure are run one after the other, from the repository's root; docs/performance.md says in which
-environment. Everything but the figures goes to --work, and every figure is written when it is there.
+make, export and measure are run one after the other, from the repository's root; docs/performance-decode.md says in
+which environment. Everything but the figures goes to --work, and every figure is written when it is there.
 """
 
 import json
@@ -11,9 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import models  # noqa: E402
+from models import timed  # noqa: E402
 
 from olivepress.errors import PressError  # noqa: E402
 from olivepress.outputs import write_json  # noqa: E402
@@ -97,7 +96,7 @@ def measure(
     find_libraries(provider)
     record: dict[str, Any] = {
         "machine": machine(provider),
-        "settings": {"prompt": prompt_length, "tokens": tokens, "rounds": rounds, "model": shape(work)},
+        "settings": {"prompt": prompt_length, "tokens": tokens, "rounds": rounds, "model": models.shape(work)},
         "bandwidth_gb_per_s": bandwidth() if provider == CUDA else None,
         "cases": {},
     }
@@ -116,7 +115,7 @@ def measure(
                 figures["answers_differ"] = True
             write_json(results, record)
         click.echo(f"round {number} of {rounds}", err=True)
-    compare(record)
+    models.compare(record)
     write_json(results, record)
     click.echo(table(record))
 
@@ -126,14 +125,6 @@ def measure(
 def show(results: Path) -> None:
     """Print the results as a Markdown table."""
     click.echo(table(json.loads(results.read_text(encoding="utf-8"))))
-
-
-@contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Say on standard error what took how long."""
-    start = time.perf_counter()
-    yield
-    click.echo(f"{what}: {time.perf_counter() - start:.1f} s", err=True)
 
 
 def find_libraries(provider: str) -> None:
@@ -170,11 +161,6 @@ def machine(provider: str) -> dict[str, str]:
     return found
 
 
-def shape(work: Path) -> dict[str, int]:
-    config = json.loads((work / "float/config.json").read_text(encoding="utf-8"))
-    return {key: config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
-
-
 def bandwidth() -> float | None:
     """GB/s of copying 1 GiB within the device, read and written. In another process: torch brings its own CUDA."""
     code = (
@@ -204,9 +190,8 @@ def all_cases(work: Path, provider: str, what: tuple[str, ...]) -> Iterator[dict
             adapters[name.replace("raw-", "rank ")] = folder / "adapter_weights.onnx_adapter"
         else:
             adapters["no adapter"] = None
-        if name.startswith("ours"):
-            suffix = name.removeprefix("ours")
-            adapters |= {f"rank {rank}": work / f"rank-{rank}{suffix}.onnx_adapter" for rank in RANKS}
+        if name == "ours":
+            adapters |= {f"rank {rank}": work / f"rank-{rank}.onnx_adapter" for rank in RANKS}
         for graph in (False, True) if provider == CUDA else (False,):
             for adapter, file in adapters.items():
                 yield {
@@ -242,15 +227,6 @@ def load(cases: list[dict[str, Any]], provider: str, record: dict[str, Any]) -> 
             continue
         runners[case["name"]] = models.runner(model, adapters, case["adapter"] and case["adapter"].name)
     return runners
-
-
-def compare(record: dict[str, Any]) -> None:
-    """Which cases gave the same tokens: each group's name is its first case."""
-    first: dict[str, str] = {}
-    for name, figures in record["cases"].items():
-        if "answer" in figures:
-            answer = figures.pop("answer")
-            figures["tokens_as"] = first.setdefault(str(answer), name)
 
 
 def table(record: dict[str, Any]) -> str:

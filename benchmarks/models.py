@@ -4,7 +4,11 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WARM_UP = 8  # steps that are not counted: with a CUDA graph, ONNX Runtime runs one plainly and captures the next
@@ -143,10 +147,9 @@ def export_raw(source: Path, adapter: Path | None, out: Path, provider: str) -> 
 def export_base(quantized: Path, out: Path, target: "Target") -> None:  # noqa: F821
     """The quantized base as the GenAI builder exports it, without LoRA inputs."""
     from olivepress.onnx_export import export
-
-    export(quantized, out, target)
     from olivepress.rotary_caches import replace_if
 
+    export(quantized, out, target)
     if target.provider == "CUDAExecutionProvider":
         replace_if(out / "model.onnx")  # or else there is nothing to compare with under a CUDA graph
 
@@ -187,22 +190,25 @@ def bytes_per_token(folder: Path) -> int:
     )
 
 
+def prompt(length: int) -> "np.ndarray":  # noqa: F821
+    """Always the same random tokens [length], int32."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(16, 272, length).astype(np.int32)
+
+
 def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "Callable[..., tuple]":  # noqa: F821
     """A function (prompt length, tokens) -> (tokens per second after the warm-up, seconds of the prompt, tokens)."""
-    import time
-
-    import numpy as np
     import onnxruntime_genai as og
 
     def run(prompt_length: int, tokens: int) -> tuple[float, float, list[int]]:
-        prompt = np.random.default_rng(0).integers(16, 272, prompt_length).astype(np.int32)
         params = og.GeneratorParams(model)
         params.set_search_options(max_length=prompt_length + tokens, do_sample=False)
         generator = og.Generator(model, params)
         if adapter:
             generator.set_active_adapter(adapters, adapter)
         start = time.perf_counter()
-        generator.append_tokens(prompt)
+        generator.append_tokens(prompt(prompt_length))
         generator.generate_next_token()
         answer = [int(generator.get_next_tokens()[0])]
         prefill = time.perf_counter() - start
@@ -215,3 +221,26 @@ def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "
         return rate, prefill, answer
 
     return run
+
+
+def shape(work: Path) -> dict[str, int]:
+    """The sizes of the model in ``work``/float that decide how fast it can be."""
+    config = json.loads((work / "float/config.json").read_text(encoding="utf-8"))
+    return {key: config[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")}
+
+
+def compare(record: dict[str, Any]) -> None:
+    """Which cases gave the same tokens: each group's name is its first case."""
+    first: dict[str, str] = {}
+    for name, figures in record["cases"].items():
+        if "answer" in figures:
+            answer = figures.pop("answer")
+            figures["tokens_as"] = first.setdefault(str(answer), name)
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say on standard error what took how long."""
+    start = time.perf_counter()
+    yield
+    print(f"{what}: {time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -126,6 +126,13 @@ def export_llama(work: Path, python: Path, source: Path) -> None:
     settings = json.loads(config.read_text(encoding="utf-8"))
     # The converter takes a byte-level BPE for Phi-3 under this name only
     config.write_text(json.dumps({**settings, "tokenizer_class": "GPT2Tokenizer"}), encoding="utf-8")
+    # It writes no empty list of merges, and llama.cpp wants one: a merge that no text reaches
+    tokenizer = json.loads((scratch / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["merges"] = [
+        next([word, "0"] for word in vocabulary if len(word) > 1 and f"{word}0" in vocabulary)
+    ]
+    (scratch / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
 
     def convert(script: str, out: Path, *options: object) -> None:
         command = [sys.executable, ROOT / "benchmarks/llama_convert.py", source, script]
@@ -218,6 +225,7 @@ def measure(work: Path, results: Path, llama_python: Path | None, prompt_length:
             figures["prefill_ms"].append(round(prefill * 1e3, 1))
             if figures["answer"] != answer:
                 figures["answers_differ"] = True
+        write_json(results, record)
         click.echo(f"round {number + 1} of {rounds}", err=True)
     models.compare(record)
     write_json(results, record)

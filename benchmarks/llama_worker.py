@@ -18,9 +18,10 @@ import numpy as np
 def main() -> None:
     """Load, say that it is ready, answer until the input ends."""
     path, threads, adapter = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+    if not model:
+        raise SystemExit(f"{path}: llama.cpp does not load it")
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx = 512
     settings.n_threads = settings.n_threads_batch = threads

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 def replace_if(model_path: Path) -> bool:
     """Rewrite the ONNX file in place; False if it has no such If.
 
-    The If's condition is ``length > original``: rows [0, length) of the short tables, or rows [original,
-    original + length) of the joined ones. Under a CUDA graph the length is the generator's ``max_length``.
+    The If's condition is ``length > original``, the length being the width of the attention mask: rows [0, length) of
+    the short tables, or rows [original, original + length) of the joined ones.
+
+    With CUDA graphs on, tokens within ``original`` were seen to be those with graphs off (H200, GenAI 0.14.1), whether
+    or not the generator's ``max_length`` goes beyond it. Tokens beyond ``original`` were not compared: for such texts
+    export with ``--no-cuda-graph``.
     """
     import onnx
     from onnx import helper

@@ -13,7 +13,8 @@ def set_session_options(folder: Path, provider: str, *, cuda_graph: bool) -> Non
 
     CUDA: with ``cuda_graph`` the decoding step is captured once per generator and replayed. That is safe with adapters,
     since GenAI gives every generator a graph id of its own (model.cpp, State::State): a graph holds the pointers of the
-    adapter that its generator has active. An adapter has to be set active before the first token.
+    adapter that its generator has active. An adapter has to be set active before the prompt: one set after the capture
+    is not seen (tests/gpu shows it). Beyond a long-RoPE model's original length graphs are untried: rotary_caches.py.
     """
     path = folder / "genai_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

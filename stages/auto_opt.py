@@ -27,7 +27,7 @@ from olivepress.stage import InFolder, Out, stage
 @click.option(
     "--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in."
 )
-@click.option("--cuda-graph/--no-cuda-graph", default=True, help="Replay the decoding step as a CUDA graph.")
+@click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes.")

@@ -30,9 +30,7 @@ def make(path, *, zero_points=True, between=False, level=(4, 4), size_threshold=
         tensors.extend(numpy_helper.from_array(value, n) for n, value in zip(names, parts.values(), strict=True))
         settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": GROUP, "accuracy_level": level}
         out = f"{node}/output_0"
-        nodes.append(
-            helper.make_node("MatMulNBits", [source, *names], [out], node, domain="com.microsoft", **settings)
-        )
+        nodes.append(helper.make_node("MatMulNBits", [source, *names], [out], node, domain="com.microsoft", **settings))
         infos.append(helper.make_tensor_value_info(out, onnx.TensorProto.FLOAT, [1, "n", outputs]))
         return out
 
@@ -85,7 +83,7 @@ def test_the_same_numbers_from_one_node(tmp_path, zero_points):
     packed = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     weights = "model.layers.1.mlp.gate_up_proj.MatMulNBits.qweight"
     assert packed[weights] == [2 * INNER, WIDTH // GROUP, GROUP // 2]
-    assert not [name for name in packed if "gate_proj" in name or "up_proj" in name and "gate_up" not in name]
+    assert not [name for name in packed if "gate_proj" in name or ("up_proj" in name and "gate_up" not in name)]
 
 
 @pytest.mark.parametrize(

@@ -200,10 +200,11 @@ def test_long_rope_is_captured_too(tmp_path, expected):
     models.export_ours(tmp_path / "int4", tmp_path / "ours", TARGET)
     plain, graphs = (Loaded(tmp_path, graphs=on, names=()) for on in (False, True))
     assert graphs.decode(None) == plain.decode(None)
-    # beyond the original 64 positions: under a graph the choice is by max_length, from the first token on
+    # room for more than the original 64 positions: what is decoded within them stays what it was (what comes after
+    # them with graphs on is not known: olivepress/rotary_caches.py)
     generators = [one.start(None, tokens=64) for one in (plain, graphs)]
     for generator in generators:
         while not generator.is_done():
             generator.generate_next_token()
     assert len(answer(generators[0])) == len(answer(generators[1])) == 64
-    assert answer(generators[1])[:TOKENS] != answer(generators[0])[:TOKENS]
+    assert answer(generators[1])[:TOKENS] == answer(generators[0])[:TOKENS]

@@ -34,6 +34,7 @@ RANKS = (8, 64)
 PRESET = "phi-3-170m"
 GROUP = 128
 CPU = "CPUExecutionProvider"
+POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time, fifo", os.SCHED_RR: "real-time, round robin"}
 # What `auto-opt` exports by default, and the same with one thing changed.
 OURS = Target(CPU, "int4", "int8", "int8")
 EXPORTS = {
@@ -195,10 +196,14 @@ class Case:
 @click.option("--prompt", "prompt_length", default=64, show_default=True, help="Tokens of the prompt.")
 @click.option("--tokens", default=128, show_default=True, help="Tokens to decode.")
 @click.option("--rounds", type=click.IntRange(3), default=5, show_default=True)
-def measure(work: Path, results: Path, llama_python: Path | None, prompt_length: int, tokens: int, rounds: int) -> None:
+@click.option("--pause", default=0.0, show_default=True, help="Seconds between runs, to leave others some of it.")
+def measure(
+    work: Path, results: Path, llama_python: Path | None, prompt_length: int, tokens: int, rounds: int, pause: float
+) -> None:
     """Tokens per second and milliseconds of the prompt, every case once a round, every other round backwards."""
     record: dict[str, Any] = {
         "machine": machine(),
+        "scheduling": {"policy": POLICIES.get(os.sched_getscheduler(0), "other"), "nice": os.nice(0), "pause_s": pause},
         "settings": {"prompt": prompt_length, "tokens": tokens, "rounds": rounds, "model": models.shape(work)},
         "bandwidth_gb_per_s": [],
         "load_average": [],
@@ -219,6 +224,7 @@ def measure(work: Path, results: Path, llama_python: Path | None, prompt_length:
         record["load_average"].append(round(os.getloadavg()[0], 2))
         record["bandwidth_gb_per_s"].append(bandwidth())
         for name in sorted(runners, key=list(runners).index, reverse=bool(number % 2)):
+            time.sleep(pause)
             rate, prefill, answer = runners[name](prompt_length, tokens)
             figures = record["cases"][name]
             figures["tokens_per_s"].append(round(rate, 1))
@@ -289,8 +295,7 @@ def all_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
     yield _genai(work, "base", "no adapter", None, loaded)
     for name in (*EXPORTS, *(name for name in SESSIONS if name.startswith("ours"))):
         if name != "ours":
-            for adapter, rank in list(adapters.items())[:2]:
-                yield _genai(work, name, adapter, rank and work / f"rank-{rank}.onnx_adapter", loaded)
+            yield _genai(work, name, "no adapter", None, loaded)
 
 
 def _genai(

@@ -42,8 +42,8 @@ def decode(context: object, vocabulary: int, prompt: list[int], tokens: int, war
     llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
 
     def step(ids: list[int]) -> int:
-        batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * len(ids))(*ids), len(ids))
-        if llama_cpp.llama_decode(context, batch):
+        array = (llama_cpp.llama_token * len(ids))(*ids)  # the batch points into it
+        if llama_cpp.llama_decode(context, llama_cpp.llama_batch_get_one(array, len(ids))):
             raise SystemExit("llama_decode failed")
         logits = llama_cpp.llama_get_logits_ith(context, -1)
         return int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax())

@@ -216,3 +216,7 @@ test-azure-live: setup ## the Azure tests against a real workspace, the one that
 .PHONY: test-unit
 test-unit: setup ## the quick tests alone
 	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing --ignore tests/azure_ml
+
+.PHONY: test-gpu
+test-gpu: setup ## what needs a CUDA GPU: CUDA graphs with adapters
+	pytest tests/gpu -m gpu

@@ -25,6 +25,10 @@ class Answer:
 class Chatbot:
     """A GenAI model folder with the adapters beside it, loaded once.
 
+    Every answer has a generator of its own, whose adapter is set before the prompt is read and never changed: with CUDA
+    graphs on (the default of a CUDA target) the first decoding step is captured with the adapter that is active then,
+    and one set later would not be seen. Answers with different adapters may follow each other in any order.
+
     ``adapters`` maps a name to its file. Raises PressError if the folder is no model or an adapter does not load.
     """
 
@@ -66,7 +70,10 @@ class Chatbot:
         max_new_tokens: int,
         on_text: Callable[[str], None] = lambda text: None,
     ) -> Answer:
-        """Decode greedily until an end token or ``max_new_tokens``; ``on_text`` gets each piece as it comes."""
+        """Decode greedily until an end token or ``max_new_tokens``; ``on_text`` gets each piece as it comes.
+
+        ``adapter`` is one of the names loaded, or None for the base alone.
+        """
         import numpy as np
         import onnxruntime_genai as og
 

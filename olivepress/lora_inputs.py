@@ -4,8 +4,9 @@ Upstream cannot do this: the GenAI builder takes either a quantized checkpoint o
 re-quantizes everything, the LoRA matrices included, and the model then fails when no adapter is active
 (onnxruntime-genai #1661, Olive #2277).
 
-Every quantized projection y = x·W becomes y = x·W + (x·A)·B. A [K, rank] and B [rank, N] are graph inputs with
-initializers of rank zero as their defaults, so that without an adapter the added term is an empty product.
+Every quantized projection y = x·W becomes y = x·W + (x·Aᵀ)·B. A [rank, K] and B [rank, N] are graph inputs with
+initializers of rank zero as their defaults, so that without an adapter the added term is an empty product. Both keep
+their long side contiguous in memory: A is read as dot products, B as sums of rows, which is what one token wants.
 """
 
 import json
@@ -65,15 +66,21 @@ def add_lora_inputs(model_path: Path) -> int:
         inputs, outputs = _shape(node, shapes)
         dtype = helper.tensor_dtype_to_np_dtype(elem_type)
         projection = Projection(int(match["layer"]), match["name"], inputs, outputs, dtype.name)
-        defaults = ((projection.lora_a, (inputs, 0)), (projection.lora_b, (0, outputs)))
-        for name, shape in defaults:
+        for name, width in ((projection.lora_a, inputs), (projection.lora_b, outputs)):
             rank = f"{projection.layer}.{projection.name}.rank"
-            graph.input.append(helper.make_tensor_value_info(name, elem_type, [size or rank for size in shape]))
-            graph.initializer.append(numpy_helper.from_array(np.zeros(shape, dtype), name))
+            graph.input.append(helper.make_tensor_value_info(name, elem_type, [rank, width]))
+            graph.initializer.append(numpy_helper.from_array(np.zeros((0, width), dtype), name))
         prefix = f"{node.name}/lora"
         node.output[0] = f"{prefix}/base"
         nodes += [
-            helper.make_node("MatMul", [node.input[0], projection.lora_a], [f"{prefix}/a"], f"{prefix}/A"),
+            helper.make_node(
+                "FusedMatMul",
+                [node.input[0], projection.lora_a],
+                [f"{prefix}/a"],
+                f"{prefix}/A",
+                domain="com.microsoft",
+                transB=1,
+            ),
             helper.make_node("MatMul", [f"{prefix}/a", projection.lora_b], [f"{prefix}/b"], f"{prefix}/B"),
             helper.make_node("Add", [node.output[0], f"{prefix}/b"], [output], f"{prefix}/Add"),
         ]
@@ -110,8 +117,7 @@ def projections(model_path: Path) -> dict[tuple[int, str], Projection]:
         if match:
             key = (int(match["layer"]), match["name"])
             tensor = value.type.tensor_type
-            axis = 0 if match["side"] == "A" else 1
-            sides.setdefault(key, {})[match["side"]] = tensor.shape.dim[axis].dim_value
+            sides.setdefault(key, {})[match["side"]] = tensor.shape.dim[1].dim_value
             dtypes[key] = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     if not sides:
         raise PressError(f"{model_path}: the graph has no LoRA inputs. Export it with stages/auto_opt.py.")

@@ -90,7 +90,7 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
             continue
         a, b = matrices
         _check_shape(adapter_folder, projection, a, b)
-        for key, value in ((projection.lora_a, a.T), (projection.lora_b, b.T)):
+        for key, value in ((projection.lora_a, a), (projection.lora_b, b.T)):
             array = np.ascontiguousarray(value.astype(projection.dtype))
             if not np.isfinite(array).all():
                 raise PressError(f"{adapter_folder}: {key} has values that {projection.dtype} cannot hold.")

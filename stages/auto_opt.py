@@ -5,10 +5,13 @@ from pathlib import Path
 import click
 
 from olivepress import checkpoint
+from olivepress.gate_up import pack_gate_up
 from olivepress.lora_inputs import add_lora_inputs
 from olivepress.olive_pass import PROVIDERS
 from olivepress.onnx_export import ACTIVATIONS, HEADS, MODEL, Target, export
 from olivepress.outputs import sizes, whole, write_json
+from olivepress.rotary_caches import replace_if
+from olivepress.session_options import set_session_options
 from olivepress.stage import InFolder, Out, stage
 
 
@@ -24,6 +27,7 @@ from olivepress.stage import InFolder, Out, stage
 @click.option(
     "--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in."
 )
+@click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes.")
@@ -33,6 +37,7 @@ def main(
     precision: str,
     lm_head: str,
     activations: str,
+    cuda_graph: bool,
     trust_remote_code: bool,
     out: Path,
     quality: Path,
@@ -41,7 +46,10 @@ def main(
     checkpoint.check(model)
     with whole(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
+        replace_if(scratch / MODEL)
+        pack_gate_up(scratch / MODEL)
         count = add_lora_inputs(scratch / MODEL)
+        set_session_options(scratch, provider, cuda_graph=cuda_graph)
         checkpoint.carry_licence(model, scratch)
     files = sizes(out)
     write_json(quality, {"bytes": sum(files.values()), "lora_projections": count, "files": files})

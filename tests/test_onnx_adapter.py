@@ -245,7 +245,7 @@ def model(tmp_path):
         )
         for layer in range(2)
         for name, n in (("q_proj", 4), ("k_proj", 2), ("v_proj", 2), ("gate_up_proj", 10))
-        for side, shape in (("A", [6, "rank"]), ("B", ["rank", n]))
+        for side, shape in (("A", ["rank", 6]), ("B", ["rank", n]))
     ]
     folder = tmp_path / "model"
     folder.mkdir()
@@ -275,7 +275,7 @@ def test_convert_writes_what_the_graph_takes(tmp_path, peft, model):
     }
     assert {value.dtype for value in found.values()} == {np.dtype(np.float16)}
     q = [found[f"model.layers.1.q_proj.lora_{side}.weight"] for side in "AB"]
-    assert (q[0].shape, q[1].shape) == ((6, 2), (2, 4))
+    assert (q[0].shape, q[1].shape) == ((2, 6), (2, 4))
     np.testing.assert_array_equal(q[1], (qkv[1][:4].T * 4).astype(np.float16))
     gate_up = found["model.layers.0.gate_up_proj.lora_B.weight"]
     np.testing.assert_array_equal(gate_up[:, 5:], 0)

@@ -17,6 +17,7 @@ from tiny_models import (
     END,
     EXTRAS,
     GROUP,
+    LAYERS,
     USER,
     awq_integers,
     genai_greedy,
@@ -31,6 +32,7 @@ from tiny_models import (
 
 from olivepress.awq import quantize_awq
 from olivepress.dequantize import load_model
+from olivepress.gate_up import pack_gate_up
 from olivepress.generation import Chatbot
 from olivepress.lora import LoraSettings, finetune
 from olivepress.lora_inputs import PROJECTION, add_lora_inputs
@@ -38,6 +40,7 @@ from olivepress.olive_quantize import quantize_olive
 from olivepress.onnx_adapter import convert
 from olivepress.onnx_export import MODEL, Target, export
 from olivepress.onnx_logits import OnnxLogits
+from olivepress.rotary_caches import replace_if
 
 # The head stays float and activations float32: what is left to differ is the order of summation.
 TARGET = Target("CPUExecutionProvider", "int4", "float", "float32")
@@ -92,6 +95,8 @@ class Pressed:
         else:
             quantize_olive(self.base, self.quantized, algorithm=algorithm, bits=4, **common)
         export(self.quantized, self.onnx, TARGET)
+        replace_if(self.onnx / MODEL)
+        assert pack_gate_up(self.onnx / MODEL) == LAYERS
         add_lora_inputs(self.onnx / MODEL)
 
     def adapter(self, targets: str) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ import torch
 VOCABULARY = 320  # no layer has as many outputs: the builder takes any layer that does for the head
 CONTEXT = 512
 GROUP = 32
+LAYERS = 2
 PADDING, USER, ASSISTANT, END = SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -43,7 +44,7 @@ def make_checkpoint(architecture: str, folder: Path) -> None:
     config = transformers.CONFIG_MAPPING[architecture](
         hidden_size=128,
         intermediate_size=256,
-        num_hidden_layers=2,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         num_key_value_heads=2,
         vocab_size=VOCABULARY,
@@ -194,7 +195,8 @@ def pack_like(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Layer ``layer``'s projection ``name`` from a checkpoint that may pack q/k/v and gate/up otherwise.
 
-    q/k/v are stacked by rows into one, gate_up is cut into halves.
+    q/k/v, and gate and up, are stacked by rows into one, as our export packs them; gate_up is cut into halves where a
+    graph has the two apart.
     """
     here = {key.rpartition(".")[2]: value for key, value in modules.items() if f".layers.{layer}." in key}
     if name in here:

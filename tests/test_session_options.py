@@ -1,0 +1,34 @@
+"""genai_config.json says how ONNX Runtime is to run the model."""
+
+import json
+
+import pytest
+
+from olivepress.session_options import set_session_options
+
+
+def written(folder, provider_options, provider, **settings):
+    """The session options after the call, and the rest of the file."""
+    decoder = {"session_options": {"log_id": "x", "provider_options": provider_options}, "head_size": 2}
+    config = {"model": {"decoder": decoder, "type": "phi3"}, "search": {"top_k": 1}}
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    set_session_options(folder, provider, **settings)
+    found = json.loads((folder / "genai_config.json").read_text())
+    session = found["model"]["decoder"].pop("session_options")
+    del config["model"]["decoder"]["session_options"]
+    assert found == config, "nothing else changes"
+    return session
+
+
+def test_a_cpu_gets_one_thread_per_core_of_the_machine_that_loads_it(tmp_path):
+    """0 is ONNX Runtime's own default; a number would be that of the machine that exported."""
+    session = written(tmp_path, [], "CPUExecutionProvider", cuda_graph=True)
+    assert session == {"log_id": "x", "provider_options": [], "intra_op_num_threads": 0}
+
+
+@pytest.mark.parametrize(("on", "value"), [(True, "1"), (False, "0")])
+def test_cuda_graphs_are_switched(tmp_path, on, value):
+    cuda = {"cuda": {"enable_cuda_graph": "0", "enable_skip_layer_norm_strict_mode": "1"}}
+    session = written(tmp_path, [cuda], "CUDAExecutionProvider", cuda_graph=on)
+    options = {"enable_cuda_graph": value, "enable_skip_layer_norm_strict_mode": "1"}
+    assert session == {"log_id": "x", "provider_options": [{"cuda": options}]}

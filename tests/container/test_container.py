@@ -208,12 +208,13 @@ def test_docker_stop_ends_a_run_cleanly(image, checkout):
     docker("run", "--detach", "--name", name, *checkout.options(), image)
     try:
         deadline = time.monotonic() + 300
-        while "AWQ:" not in docker("logs", name).stderr:  # AutoAWQ's progress bar: a stage is at work
+        # Docker keeps a line back until it ends: this one does just before AWQ begins
+        while "Loading weights: 100%" not in docker("logs", name).stderr:
             assert time.monotonic() < deadline and inspect(name)["State"]["Running"], docker("logs", name).stderr
             time.sleep(0.5)
         docker("stop", "--time", "120", name)
         assert inspect(name)["State"]["ExitCode"] == 143, docker("logs", name).stderr
-        assert "partial outputs removed" in docker("logs", name).stderr
+        assert "Interrupted: nothing was written" in docker("logs", name).stderr
     finally:
         docker("rm", "--force", "--volumes", name)
     left = [path for path in checkout.repo.rglob("*") if path.name.endswith(".partial")]
@@ -222,7 +223,8 @@ def test_docker_stop_ends_a_run_cleanly(image, checkout):
     # nothing is locked: the next command works, and what was finished counts
     status = json.loads(checkout.run(image, "dvc", "status", "--json").stdout)
     assert "fetch" not in status and "quantize" in status
-    assert json.loads((checkout.repo / ".dvc/tmp/rwlock").read_text()) == {"read": {}, "write": {}}
+    locks = json.loads((checkout.repo / ".dvc/tmp/rwlock").read_text())
+    assert not any(locks.values())
 
 
 def test_what_was_taken_out_stays_out(image):

@@ -8,6 +8,7 @@ binding's own loop copies logits and would be timed with them.
 
 import ctypes
 import json
+import logging
 import sys
 import time
 
@@ -18,6 +19,7 @@ import numpy as np
 def main() -> None:
     """Load, say that it is ready, answer until the input ends."""
     path, threads, adapter = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
     llama_cpp.llama_backend_init()
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
     if not model:

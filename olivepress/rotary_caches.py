@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     import onnx
 
 
-def replace_if(model_path: Path) -> bool:
-    """Rewrite the ONNX file in place; False if it has no such If.
+def replace_if(model_path: Path) -> int | None:
+    """Rewrite the ONNX file in place; returns the model's original length in tokens, or None if it has no such If.
 
     The If's condition is ``length > original``, the length being the width of the attention mask: rows [0, length) of
     the short tables, or rows [original, original + length) of the joined ones.
 
     With CUDA graphs on, tokens within ``original`` were seen to be those with graphs off (H200, GenAI 0.14.1), whether
-    or not the generator's ``max_length`` goes beyond it. Tokens beyond ``original`` were not compared: for such texts
-    export with ``--no-cuda-graph``.
+    or not the generator's ``max_length`` goes beyond it. A captured graph keeps the rows that it was captured with,
+    so it must not go on beyond ``original``: session_options.py sees to that.
     """
     import onnx
     from onnx import helper
@@ -30,7 +30,7 @@ def replace_if(model_path: Path) -> bool:
     graph = model.graph
     node = next((node for node in graph.node if node.op_type == "If" and "rotemb" in node.name), None)
     if node is None:
-        return False
+        return None
     condition = next(other for other in graph.node if node.input[0] in other.output)
     length = condition.input[0]
     branches = {attribute.name: attribute.g for attribute in node.attribute}
@@ -62,7 +62,7 @@ def replace_if(model_path: Path) -> bool:
     del graph.node[:]
     graph.node.extend(kept)
     onnx.save(model, model_path)
-    return True
+    return rows
 
 
 def _constant(branch: "onnx.GraphProto", output: int) -> "object":

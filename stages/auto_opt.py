@@ -46,10 +46,10 @@ def main(
     checkpoint.check(model)
     with whole(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
-        replace_if(scratch / MODEL)
+        original_length = replace_if(scratch / MODEL)
         pack_gate_up(scratch / MODEL)
         count = add_lora_inputs(scratch / MODEL)
-        set_session_options(scratch, provider, cuda_graph=cuda_graph)
+        set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=original_length)
         checkpoint.carry_licence(model, scratch)
     files = sizes(out)
     write_json(quality, {"bytes": sum(files.values()), "lora_projections": count, "files": files})

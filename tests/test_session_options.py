@@ -32,3 +32,16 @@ def test_cuda_graphs_are_switched(tmp_path, on, value):
     session = written(tmp_path, [cuda], "CUDAExecutionProvider", cuda_graph=on)
     options = {"enable_cuda_graph": value, "enable_skip_layer_norm_strict_mode": "1"}
     assert session == {"log_id": "x", "provider_options": [{"cuda": options}]}
+
+
+@pytest.mark.parametrize(
+    ("provider", "on", "length"),
+    [("CUDAExecutionProvider", True, 4096), ("CUDAExecutionProvider", False, 131072)],
+)
+def test_a_captured_graph_ends_where_the_rotary_tables_change(tmp_path, provider, on, length):
+    decoder = {"session_options": {"provider_options": [{"cuda": {}}]}}
+    config = {"model": {"decoder": decoder, "context_length": 131072}, "search": {"max_length": 131072}}
+    (tmp_path / "genai_config.json").write_text(json.dumps(config))
+    set_session_options(tmp_path, provider, cuda_graph=on, original_length=4096)
+    found = json.loads((tmp_path / "genai_config.json").read_text())
+    assert (found["model"]["context_length"], found["search"]["max_length"]) == (length, length)

@@ -25,7 +25,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import models  # noqa: E402
 from models import timed  # noqa: E402
-
 from olivepress.errors import PressError  # noqa: E402
 from olivepress.onnx_export import Target  # noqa: E402
 from olivepress.outputs import write_json  # noqa: E402

@@ -22,7 +22,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import models  # noqa: E402
 from models import timed  # noqa: E402
-
 from olivepress.errors import PressError  # noqa: E402
 from olivepress.outputs import write_json  # noqa: E402
 

@@ -29,7 +29,7 @@ if [ -n "$remote" ]; then press dvc pull --allow-missing --run-cache; fi
 press dvc repro
 if [ -n "$remote" ] && [ "${PUSH-}" = 1 ]; then press dvc push --run-cache; fi
 # the first push to a branch has no revision before it
-baseline=$(git rev-parse --quiet --verify "${BASELINE:-HEAD}^{commit}" || git rev-parse HEAD)
+baseline=$(press git rev-parse --quiet --verify "${BASELINE:-HEAD}^{commit}" || press git rev-parse HEAD)
 {
   echo "### Metrics against ${baseline:0:12}"
   echo

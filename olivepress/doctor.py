@@ -252,7 +252,8 @@ def _dvc(root: Path) -> tuple[Path, bool, str | None]:
         url = urlsplit(config["remote"].get(name, {}).get("url", "undefined"))
         url = url._replace(netloc=url.netloc.rpartition("@")[2])
         remote = f"{name} ({urlunsplit(url)})"
-    return cache.resolve(), bool({"hardlink", "symlink"} & set(links)), remote
+    # only the first counts: DVC takes the copy that it falls back to for a reflink, and tries no further
+    return cache.resolve(), bool({"hardlink", "symlink"} & set(links[:1])), remote
 
 
 def read_needs(root: Path, params: dict[str, Any]) -> Needs:

@@ -18,9 +18,16 @@ def test_the_readme_has_commands():
     assert kinds.count("") == len(BLOCKS) >= 4
 
 
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = set(re.findall(r"^  make ([a-z0-9-]+) ", done.stdout, re.M))
+    assert listed == set(re.findall(r"^\.PHONY: ([a-z0-9-]+)$", makefile, re.M))
+
+
 def test_every_make_target_that_the_readme_names_exists():
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", README, re.M))
+    targets = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", README, re.M))
     assert "repro" in named
     assert named <= targets
 

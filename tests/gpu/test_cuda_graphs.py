@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import models  # noqa: E402
-
 from olivepress.generation import Chatbot  # noqa: E402
 from olivepress.onnx_export import Target  # noqa: E402
 

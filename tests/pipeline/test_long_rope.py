@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import models  # noqa: E402
-
 from olivepress.onnx_export import MODEL, Target, export  # noqa: E402
 from olivepress.rotary_caches import replace_if  # noqa: E402
 

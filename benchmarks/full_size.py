@@ -219,6 +219,8 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             seed=0,
             dtype="bfloat16" if cuda else "float32",
             device=settings["device"],
+            processes=1,
+            parallel="none",
         ),
     )
     figures = {"seconds": round(time.perf_counter() - start, 2), "layers": layer_count(folder / "quantized")}

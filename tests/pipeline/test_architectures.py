@@ -117,6 +117,8 @@ class Pressed:
                 seed=0,
                 dtype="float32",
                 device="cpu",
+                processes=1,
+                parallel="none",
             )
             finetune(self.quantized, TEXTS, TEXTS[:1], peft, settings)
             convert(peft, self.onnx, file)

@@ -47,11 +47,16 @@ def hashes(folder: Path) -> dict[str, str]:
     ],
 )
 def test_same_bytes_as_autoawq(tmp_path, monkeypatch, architecture, group_size, zero_point):
-    """4 sequences of 200 tokens: more than the clip search looks at, and no multiple of anything."""
+    """4 sequences of 200 tokens: more than the clip search looks at, and no multiple of anything.
+
+    On a CPU AutoAWQ's own result is not always one: with qwen2 and groups of 128 it was seen to be one of two in a
+    process, on one thread, too. So a result of ours that differs has to come out of AutoAWQ within a few more runs.
+    """
     base = tmp_path / "base"
     make_checkpoint(architecture, base)
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.to("cpu", copy=True))
-    for name, upstream in (("theirs", True), ("ours", False)):
+
+    def run(name: str, *, upstream: bool) -> dict[str, str]:
         quantize_awq(
             base,
             tmp_path / name,
@@ -62,8 +67,13 @@ def test_same_bytes_as_autoawq(tmp_path, monkeypatch, architecture, group_size, 
             trust_remote_code=False,
             upstream=upstream,
         )
-    theirs, ours = (hashes(tmp_path / name) for name in ("theirs", "ours"))
-    assert ours == theirs
+        return hashes(tmp_path / name)
+
+    ours = run("ours", upstream=False)
+    theirs: list[dict[str, str]] = []
+    while ours not in theirs and len(theirs) < 6:
+        theirs.append(run(f"theirs-{len(theirs)}", upstream=True))
+    assert ours in theirs
     assert any(name.endswith(".safetensors") for name in ours)
 
 

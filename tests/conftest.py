@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ os.environ["DVC_NO_ANALYTICS"] = "1"
 sys.path.insert(0, str(ROOT))
 
 from environment import lend_environment  # noqa: E402 - after the path is set, as all below
+from graph import ran  # noqa: E402
 from services import azurite  # noqa: E402, F401 - a fixture for every test
 
 from olivepress.verify import clone  # noqa: E402
@@ -41,7 +41,7 @@ class Workspace:
 
     def repro(self, *options: str) -> set[str]:
         """`dvc repro`; returns the stages that DVC says it ran."""
-        return set(re.findall(r"^Running stage '([^']+)':", self.run("dvc", "repro", *options).stdout, re.M))
+        return ran(self.run("dvc", "repro", *options).stdout)
 
     def changed(self) -> set[str]:
         """The stages that `dvc status` calls changed, by what lies in the clone now."""

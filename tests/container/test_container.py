@@ -2,44 +2,16 @@
 
 import json
 import os
-import re
 import subprocess
 import time
 import uuid
 from pathlib import Path
 
 import pytest
+from graph import AFTER_TRAVEL, EVERYTHING, ran
 from images import CALLER, DOCKER, ROOT, SECRET, Checkout, build, docker
 
 from olivepress import __version__
-
-EVERYTHING = {
-    "fetch",
-    "prepare@travel",
-    "prepare@cooking",
-    "quantize",
-    "finetune@travel",
-    "finetune@cooking",
-    "auto-opt@cpu-int4",
-    "convert-adapter@travel-cpu-int4",
-    "convert-adapter@cooking-cpu-int4",
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
-    "register@cpu-int4",
-}
-AFTER_TRAVEL = {
-    "prepare@travel",
-    "finetune@travel",
-    "convert-adapter@travel-cpu-int4",
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
-    "register@cpu-int4",
-}
-
-
-def ran(output: str) -> set[str]:
-    """The stages that DVC says it ran."""
-    return set(re.findall(r"^Running stage '([^']+)':", output, re.M))
 
 
 def take_over(main_job: str, checkout: Checkout, remote: Path) -> None:

@@ -18,13 +18,7 @@ from olivepress.awq import quantize_awq
 from olivepress.awq_speed import GroupProducts, HostSums, pack
 from olivepress.outputs import sha256
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def hashes(folder: Path) -> dict[str, str]:

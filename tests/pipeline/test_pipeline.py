@@ -8,29 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from graph import AFTER_TRAVEL, EVERYTHING
 
 ROOT = Path(__file__).parents[2]
 # The README's blocks that need a finished pipeline, by the first word that tells them apart.
 README_BLOCKS = re.findall(r"^```sh pipeline\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-EVERYTHING = {
-    "fetch",
-    "prepare@travel",
-    "prepare@cooking",
-    "quantize",
-    "finetune@travel",
-    "finetune@cooking",
-    "auto-opt@cpu-int4",
-    "convert-adapter@travel-cpu-int4",
-    "convert-adapter@cooking-cpu-int4",
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
-    "register@cpu-int4",
-}
-AFTER_TRAVEL = {name for name in EVERYTHING if "travel" in name} | {
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
-    "register@cpu-int4",
-}
 
 
 def bytes_in(folder: Path) -> int:

@@ -16,6 +16,7 @@ from olivepress.outputs import write_json
 
 SHAPES = {"qkv": (3072, 9216), "o": (3072, 3072), "gate": (3072, 8192), "gate_up": (3072, 16384), "down": (8192, 3072)}
 GROUP, REPEATS, RUNS = 128, 32, 30
+PARTS = 8  # xAs cuts the sum over K into so many products, which are then to be added
 
 
 @click.command()
@@ -27,7 +28,7 @@ def main(provider: str, results: Path) -> None:
     record = {"machine": machine(provider), "microseconds": {}}
     for shape, (inputs, outputs) in SHAPES.items():
         pieces = [("MatMulNBits", 0), ("Add", 0), ("Split", 0)]
-        pieces += [(kind, rank) for rank in (0, 8, 64) for kind in ("xA", "xAt", "tB", "tBt", "Gemm")]
+        pieces += [(kind, rank) for rank in (0, 8, 64) for kind in ("xA", "xAt", "Axt", "xAs", "sum", "tB", "tBt", "ttB", "Gemm")]
         for kind, rank in pieces:
             name = f"{shape} {kind} {rank}"
             try:
@@ -81,6 +82,9 @@ def graph(
         "t": rng.standard_normal((1, 1, rank)).astype(dtype),
         "y2": rng.standard_normal((1, outputs)).astype(dtype),
         "t2": rng.standard_normal((1, rank)).astype(dtype),
+        "tt": rng.standard_normal((1, rank, 1)).astype(dtype),
+        "xs": rng.standard_normal((1, PARTS, inputs // PARTS)).astype(dtype),
+        "ts": rng.standard_normal((PARTS, 1, rank)).astype(dtype),
     }
     weights, nodes, values = [], [], []
 
@@ -113,6 +117,26 @@ def graph(
             lambda n, out: helper.make_node("FusedMatMul", ["x", weight(n, rank, inputs)], [out], **fused),
             [1, 1, rank],
         ),
+        "Axt": (
+            lambda n, out: helper.make_node("FusedMatMul", [weight(n, rank, inputs), "x"], [out], **fused),
+            [1, rank, 1],
+        ),
+        "xAs": (
+            lambda n, out: helper.make_node(
+                "FusedMatMul", ["xs", weight(n, PARTS, rank, inputs // PARTS)], [out], transBatchA=1, **fused
+            ),
+            [PARTS, 1, rank],
+        ),
+        "sum": (
+            lambda n, out: helper.make_node("ReduceSum", ["ts", "first"], [out], keepdims=0),
+            [1, rank],
+        ),
+        "ttB": (
+            lambda n, out: helper.make_node(
+                "FusedMatMul", ["tt", weight(n, rank, outputs)], [out], domain="com.microsoft", transA=1
+            ),
+            [1, 1, outputs],
+        ),
         "tB": (lambda n, out: helper.make_node("MatMul", ["t", weight(n, rank, outputs)], [out]), [1, 1, outputs]),
         "tBt": (
             lambda n, out: helper.make_node("FusedMatMul", ["t", weight(n, outputs, rank)], [out], **fused),
@@ -127,6 +151,8 @@ def graph(
     for number in range(REPEATS):
         nodes.append(build(number, f"out{number}"))
         values += [helper.make_tensor_value_info(name, element, shape) for name in nodes[-1].output]
+    if kind == "sum":
+        weights.append(numpy_helper.from_array(np.array([0]), "first"))
     used = {name for node in nodes for name in node.input}
     given = [helper.make_tensor_value_info(n, element, list(v.shape)) for n, v in feeds.items() if n in used]
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]

@@ -28,7 +28,8 @@ def main(provider: str, results: Path) -> None:
     record = {"machine": machine(provider), "microseconds": {}}
     for shape, (inputs, outputs) in SHAPES.items():
         pieces = [("MatMulNBits", 0), ("Add", 0), ("Split", 0)]
-        pieces += [(kind, rank) for rank in (0, 8, 64) for kind in ("xA", "xAt", "Axt", "xAs", "sum", "tB", "tBt", "ttB", "Gemm")]
+        kinds = ("xA", "xAt", "Axt", "xAs", "sum", "tB", "tBt", "ttB", "Gemm")
+        pieces += [(kind, rank) for rank in (0, 8, 64) for kind in kinds]
         for kind, rank in pieces:
             name = f"{shape} {kind} {rank}"
             try:

@@ -7,6 +7,7 @@ Everything but the figures goes to --work. Memory's read bandwidth and the load 
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -49,6 +50,7 @@ SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours-threads-unset": ("ours", {THREADS: None}),
     "ours-threads-2": ("ours", {THREADS: 2}),
     "ours-no-spinning": ("ours", {"session.intra_op.allow_spinning": "0"}),
+    "base-threads-0": ("base", {THREADS: 0}),
     **{f"raw-{rank}-threads-0": (f"raw-{rank}", {THREADS: 0}) for rank in RANKS},
 }
 Folder = click.Path(path_type=Path, file_okay=False)
@@ -68,12 +70,14 @@ def main() -> None:
 
 @main.command()
 @work_option
-def make(work: Path) -> None:
-    """A random checkpoint of 171 M parameters, float16 and int4, and adapters of rank 8 and 64."""
+@click.option("--preset", default=PRESET, show_default=True, help="One of data/random-configs.")
+@click.option("--layers", type=click.IntRange(1), help="Cut the model to so many layers.")
+def make(work: Path, preset: str, layers: int | None) -> None:
+    """A random checkpoint, float16 and int4, and adapters of rank 8 and 64."""
     if work.exists():
         raise PressError(f"{work}: is there already. Delete it, or give another --work.")
     with timed("make"):
-        models.make_float(PRESET, work / "float")
+        models.make_float(preset, work / "float", layers)
         for group in (GROUP, 32):
             models.make_int4(work / "float", work / f"int4-{group}", group)
         for rank in RANKS:
@@ -84,7 +88,8 @@ def make(work: Path) -> None:
 @work_option
 @python_option
 @click.option("--llama-source", type=Folder, help="vendor/llama.cpp of llama-cpp-python's source package.")
-def export(work: Path, llama_python: Path | None, llama_source: Path | None) -> None:
+@click.option("--what", multiple=True, help="Of these (base, ours, rank-8.onnx_adapter, llama …); default: all.")
+def export(work: Path, llama_python: Path | None, llama_source: Path | None, what: tuple[str, ...]) -> None:
     """Every model that is not there yet: the base, ours in each setting, raw Olive's, and llama.cpp's."""
     todo: dict[str, Callable[[], None]] = {
         "base": lambda: models.export_base(work / f"int4-{GROUP}", work / "base", OURS),
@@ -110,11 +115,12 @@ def export(work: Path, llama_python: Path | None, llama_source: Path | None) -> 
     if llama_python and llama_source:
         todo["llama"] = lambda: export_llama(work, llama_python, llama_source)
     for name, run in todo.items():
-        if not (work / name).exists():
+        if not (work / name).exists() and (not what or name in what):
             with timed(f"export {name}"):
                 run()
     for name, (source, options) in SESSIONS.items():
-        with_options(work / source, work / name, options)
+        if (work / source).exists():
+            with_options(work / source, work / name, options)
 
 
 def export_llama(work: Path, python: Path, source: Path) -> None:
@@ -199,7 +205,7 @@ class Case:
 def measure(
     work: Path, results: Path, llama_python: Path | None, prompt_length: int, tokens: int, rounds: int, pause: float
 ) -> None:
-    """Tokens per second and milliseconds of the prompt, every case once a round, every other round backwards."""
+    """Tokens per second and milliseconds of the prompt, every case once a round, in an order that changes."""
     record: dict[str, Any] = {
         "machine": machine(),
         "scheduling": {"policy": POLICIES.get(os.sched_getscheduler(0), "other"), "nice": os.nice(0), "pause_s": pause},
@@ -209,7 +215,7 @@ def measure(
         "cases": {},
     }
     runners = {}
-    for case in all_cases(work, llama_python):
+    for case in exported_cases(work, llama_python):
         figures = {"bytes_per_token": case.bytes, "tokens_per_s": [], "prefill_ms": []}
         record["cases"][case.name] = figures
         try:
@@ -222,7 +228,8 @@ def measure(
     for number in range(rounds):
         record["load_average"].append(round(os.getloadavg()[0], 2))
         record["bandwidth_gb_per_s"].append(bandwidth())
-        for name in sorted(runners, key=list(runners).index, reverse=bool(number % 2)):
+        # shuffled: who runs after the bandwidth's gigabyte, or after llama.cpp, is a little slower
+        for name in random.Random(number).sample(list(runners), len(runners)):
             time.sleep(pause)
             rate, prefill, answer = runners[name](prompt_length, tokens)
             figures = record["cases"][name]
@@ -274,8 +281,8 @@ def bandwidth() -> float:
     return round(data.nbytes / min(seconds[1:]) / 1e9, 1)
 
 
-def all_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
-    """First what is compared, then one setting at a time."""
+def exported_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
+    """What of it has been exported: first what is compared, then one setting at a time."""
     sizes = {}
     if llama_python:
         sizes = json.loads((work / "llama/bytes.json").read_text(encoding="utf-8"))
@@ -285,15 +292,13 @@ def all_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
         yield _genai(work, "ours", adapter, rank and work / f"rank-{rank}.onnx_adapter", loaded)
         raw = f"raw-{rank or RANKS[0]}"
         for name in (raw, f"{raw}-threads-0"):
-            shown = name.replace(raw, "raw")
-            yield _genai(
-                work, name, adapter, work / name / "adapter_weights.onnx_adapter" if rank else None, loaded, shown
-            )
+            if (work / name).exists():
+                file = work / name / "adapter_weights.onnx_adapter" if rank else None
+                yield _genai(work, name, adapter, file, loaded, name.replace(raw, "raw"))
         if llama_python:
             yield _llama(work, adapter, rank, llama_python, sizes)
-    yield _genai(work, "base", "no adapter", None, loaded)
-    for name in (*EXPORTS, *(name for name in SESSIONS if name.startswith("ours"))):
-        if name != "ours":
+    for name in ("base", *EXPORTS, *(name for name in SESSIONS if not name.startswith("raw"))):
+        if name != "ours" and (work / name).exists():
             yield _genai(work, name, "no adapter", None, loaded)
 
 

@@ -82,7 +82,7 @@ data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
 
 .PHONY: metrics
 metrics: setup ## quality and cost of the last run
-	@dvc metrics show
+	@python -m olivepress.show_metrics
 
 .PHONY: plots
 plots: setup ## the loss curves as a page, dvc_plots/index.html

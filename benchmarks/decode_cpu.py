@@ -38,11 +38,12 @@ POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time, fifo", os.SCHED
 # What `auto-opt` exports by default, and the same with one thing changed.
 OURS = Target(CPU, "int4", "int8", "int8")
 EXPORTS = {
-    "ours": (GROUP, OURS),
-    "ours-head-int4": (GROUP, replace(OURS, lm_head="int4")),
-    "ours-head-float": (GROUP, replace(OURS, lm_head="float")),
-    "ours-float32": (GROUP, replace(OURS, activations="float32")),
-    "ours-group-32": (32, OURS),
+    "ours": (GROUP, OURS, "all"),
+    "ours-attention": (GROUP, OURS, "attention"),
+    "ours-head-int4": (GROUP, replace(OURS, lm_head="int4"), "all"),
+    "ours-head-float": (GROUP, replace(OURS, lm_head="float"), "all"),
+    "ours-float32": (GROUP, replace(OURS, activations="float32"), "all"),
+    "ours-group-32": (32, OURS, "all"),
 }
 # Session options in genai_config.json in place of what is there; None takes the key away.
 THREADS = "intra_op_num_threads"
@@ -94,10 +95,10 @@ def export(work: Path, llama_python: Path | None, llama_source: Path | None, wha
     todo: dict[str, Callable[[], None]] = {
         "base": lambda: models.export_base(work / f"int4-{GROUP}", work / "base", OURS),
         **{
-            name: lambda name=name, group=group, target=target: models.export_ours(
-                work / f"int4-{group}", work / name, target
+            name: lambda name=name, group=group, target=target, lora_inputs=lora_inputs: models.export_ours(
+                work / f"int4-{group}", work / name, target, lora_inputs
             )
-            for name, (group, target) in EXPORTS.items()
+            for name, (group, target, lora_inputs) in EXPORTS.items()
         },
         **{
             f"raw-{rank}": lambda rank=rank: models.export_raw(

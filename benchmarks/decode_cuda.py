@@ -28,6 +28,7 @@ from olivepress.outputs import write_json  # noqa: E402
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 RANKS = (8, 64)
 GROUP = 128
+KINDS = ("base", "ours", "ours-attention", "raw-8", "raw-64")  # ours-attention: LoRA inputs there alone
 Folder = click.Path(path_type=Path, file_okay=False)
 work_option = click.option("--work", type=Folder, default=ROOT / "models/bench-cuda", help="Scratch folder.")
 provider_option = click.option("--provider", type=click.Choice([CUDA, CPU]), default=CUDA, show_default=True)
@@ -60,13 +61,13 @@ def make(work: Path, preset: str, layers: int | None, group: int) -> None:
 @main.command()
 @work_option
 @provider_option
-@click.option("--what", multiple=True, type=click.Choice(["base", "ours", "raw-8", "raw-64"]), help="Default: all.")
+@click.option("--what", multiple=True, type=click.Choice(KINDS), help="Default: all.")
 def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
     """The base without LoRA inputs, ours with them and its adapters, and raw Olive's for each rank."""
     from olivepress.onnx_export import Target
 
     target = Target(provider, "int4", "int8", "float16" if provider == CUDA else "int8")
-    for name in what or ("base", "ours", "raw-8", "raw-64"):
+    for name in what or KINDS:
         shutil.rmtree(work / name, ignore_errors=True)
         with timed(f"export {name}"):
             if name.startswith("raw"):
@@ -74,6 +75,8 @@ def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
                 models.export_raw(work / "float", work / f"rank-{rank}", work / name, provider)
             elif name == "base":
                 models.export_base(work / "int4", work / name, target)
+            elif name == "ours-attention":
+                models.export_ours(work / "int4", work / name, target, "attention")
             else:
                 models.export_ours(work / "int4", work / name, target)
                 for rank in RANKS:

@@ -154,7 +154,7 @@ def export_base(quantized: Path, out: Path, target: "Target") -> None:  # noqa: 
         replace_if(out / "model.onnx")  # or else there is nothing to compare with under a CUDA graph
 
 
-def export_ours(quantized: Path, out: Path, target: "Target") -> None:  # noqa: F821
+def export_ours(quantized: Path, out: Path, target: "Target", lora_inputs: str = "all") -> None:  # noqa: F821
     """As stages/auto_opt.py exports it."""
     from olivepress.gate_up import pack_gate_up
     from olivepress.lora_inputs import add_lora_inputs
@@ -165,7 +165,7 @@ def export_ours(quantized: Path, out: Path, target: "Target") -> None:  # noqa: 
     export(quantized, out, target)
     replace_if(out / "model.onnx")
     pack_gate_up(out / "model.onnx")
-    add_lora_inputs(out / "model.onnx")
+    add_lora_inputs(out / "model.onnx", lora_inputs)
     set_session_options(out, target.provider, cuda_graph=True)
 
 

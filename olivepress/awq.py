@@ -11,22 +11,17 @@ from olivepress import checkpoint
 from olivepress.autoawq import import_autoawq
 from olivepress.awq_speed import fast_quantizer
 from olivepress.errors import PressError
+from olivepress.group_size import check_group_size
 from olivepress.pretrained import load_tokenizer
 
 
-def check_layers(folder: Path, group_size: int) -> None:
-    """PressError unless every linear layer can be cut into groups of ``group_size`` and packed by 8 int4 a word."""
+def check_outputs(folder: Path) -> None:
+    """PressError unless every linear layer can be packed by 8 int4 a word and clipped as AutoAWQ does."""
     for name, info in checkpoint.tensors(folder).items():
-        if ".layers." not in name or len(info.shape) != 2:
-            continue
-        rows, columns = info.shape
-        if columns % group_size:
+        if ".layers." in name and len(info.shape) == 2 and info.shape[0] % 64:
             raise PressError(
-                f"quantize.group_size: {group_size} does not divide {name}, which has {columns} inputs. "
-                f"Choose one that does: {', '.join(str(s) for s in (16, 32, 64, 128) if columns % s == 0) or 'none'}."
+                f"{name}: {info.shape[0]} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it."
             )
-        if rows % 64:
-            raise PressError(f"{name}: {rows} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it.")
 
 
 def quantize_awq(
@@ -48,7 +43,8 @@ def quantize_awq(
     ``upstream`` takes AutoAWQ's own quantizer, to compare with.
     """
     architecture = checkpoint.read_config(base)["model_type"]
-    check_layers(base, group_size)
+    check_group_size(base, group_size)
+    check_outputs(base)
     awq = import_autoawq()
     import torch
     from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP

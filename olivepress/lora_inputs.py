@@ -4,7 +4,7 @@ Upstream cannot do this: the GenAI builder takes either a quantized checkpoint o
 re-quantizes everything, the LoRA matrices included, and the model then fails when no adapter is active
 (onnxruntime-genai #1661, Olive #2277).
 
-Every quantized projection y = x·W becomes y = x·W + (x·Aᵀ)·B. A [rank, K] and B [rank, N] are graph inputs with
+A quantized projection y = x·W becomes y = x·W + (x·Aᵀ)·B. A [rank, K] and B [rank, N] are graph inputs with
 initializers of rank zero as their defaults, so that without an adapter the added term is an empty product. Both keep
 their long side contiguous in memory: A is read as dot products, B as sums of rows, which is what one token wants.
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from olivepress.errors import PressError
 
-PROJECTION = re.compile(r"/model/layers\.(?P<layer>\d+)/(?:attn|mlp)/(?P<name>\w+)/MatMul(?:NBits)?")
+PROJECTION = re.compile(r"/model/layers\.(?P<layer>\d+)/(?P<block>attn|mlp)/(?P<name>\w+)/MatMul(?:NBits)?")
+# Which projections get inputs, by block. Each costs time, also with no adapter (docs/performance-decode.md).
+BLOCKS = {"all": ("attn", "mlp"), "attention": ("attn",)}
 # Projections that some checkpoints or graphs pack into one matrix, in the order in which they are packed.
 MODEL_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side>[AB])\.weight")
@@ -41,9 +43,10 @@ class Projection:
         return f"model.layers.{self.layer}.{self.name}.lora_B.weight"
 
 
-def add_lora_inputs(model_path: Path) -> int:
-    """Add the inputs to every projection of the ONNX file, in place; returns how many projections have them.
+def add_lora_inputs(model_path: Path, which: str = "all") -> int:
+    """Add the inputs to the projections of the ONNX file, in place; returns how many projections have them.
 
+    ``which`` is a key of BLOCKS: every projection, or attention's alone (PEFT's default modules lie there).
     Only the graph is read and written, the external data stays as it is. Raises PressError if no node is known.
     """
     import numpy as np
@@ -59,7 +62,7 @@ def add_lora_inputs(model_path: Path) -> int:
     for node in graph.node:
         nodes.append(node)
         match = PROJECTION.fullmatch(node.name)
-        if not match:
+        if not match or match["block"] not in BLOCKS[which]:
             continue
         output = node.output[0]
         elem_type = dtypes[output]

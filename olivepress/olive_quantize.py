@@ -4,8 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from olivepress import checkpoint
-from olivepress.errors import PressError
+from olivepress.group_size import check_group_size
 from olivepress.olive_pass import run_pass
 
 # algorithm -> Olive module and pass, and whether it looks at calibration data
@@ -14,15 +13,6 @@ PASSES = {
     "gptq": ("olive.passes.pytorch.gptq", "Gptq", True),
     "kquant": ("olive.passes.pytorch.kquant", "KQuant", False),
 }
-
-
-def check_group_size(folder: Path, group_size: int) -> None:
-    """PressError unless ``group_size`` divides the inputs of every layer (Olive never pads)."""
-    for name, info in checkpoint.tensors(folder).items():
-        if ".layers." in name and len(info.shape) == 2 and info.shape[1] % group_size:
-            raise PressError(
-                f"quantize.group_size: {group_size} does not divide {name}, which has {info.shape[1]} inputs."
-            )
 
 
 def quantize_olive(

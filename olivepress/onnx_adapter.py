@@ -101,7 +101,8 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
         known = ", ".join(sorted({name for _, name in graph}))
         raise PressError(
             f"{adapter_folder}: layer {layer} {name}: the graph in {model_folder} has no such projection "
-            f"({len({layer for layer, _ in graph})} layers with {known}). Was it trained on another base?"
+            f"({len({layer for layer, _ in graph})} layers with {known}). Was it trained on another base, or is the "
+            "target exported with lora_inputs: attention?"
         )
     file = onnxruntime.AdapterFormat()
     file.set_adapter_version(1)

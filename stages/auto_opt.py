@@ -6,7 +6,7 @@ import click
 
 from olivepress import checkpoint
 from olivepress.gate_up import pack_gate_up
-from olivepress.lora_inputs import add_lora_inputs
+from olivepress.lora_inputs import BLOCKS, add_lora_inputs
 from olivepress.olive_pass import PROVIDERS
 from olivepress.onnx_export import ACTIVATIONS, HEADS, MODEL, Target, export
 from olivepress.outputs import sizes, whole, write_json
@@ -27,6 +27,7 @@ from olivepress.stage import InFolder, Out, stage
 @click.option(
     "--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in."
 )
+@click.option("--lora-inputs", type=click.Choice(list(BLOCKS)), default="all", help="What an adapter may change.")
 @click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
@@ -37,6 +38,7 @@ def main(
     precision: str,
     lm_head: str,
     activations: str,
+    lora_inputs: str,
     cuda_graph: bool,
     trust_remote_code: bool,
     out: Path,
@@ -48,7 +50,7 @@ def main(
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
         original_length = replace_if(scratch / MODEL)
         pack_gate_up(scratch / MODEL)
-        count = add_lora_inputs(scratch / MODEL)
+        count = add_lora_inputs(scratch / MODEL, lora_inputs)
         set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=original_length)
         checkpoint.carry_licence(model, scratch)
     files = sizes(out)

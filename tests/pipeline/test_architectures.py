@@ -32,10 +32,11 @@ from tiny_models import (
 
 from olivepress.awq import quantize_awq
 from olivepress.dequantize import load_model
+from olivepress.errors import PressError
 from olivepress.gate_up import pack_gate_up
 from olivepress.generation import Chatbot
 from olivepress.lora import LoraSettings, finetune
-from olivepress.lora_inputs import PROJECTION, add_lora_inputs
+from olivepress.lora_inputs import PROJECTION, add_lora_inputs, projections
 from olivepress.olive_quantize import quantize_olive
 from olivepress.onnx_adapter import convert
 from olivepress.onnx_export import MODEL, Target, export
@@ -158,6 +159,30 @@ def test_the_graph_holds_the_checkpoints_own_integers(pressed, architecture):
             np.testing.assert_array_equal(ours, theirs, f"{name}: {what}")
     weights = sum(part[0].size for part in modules.values())
     assert sum(part[0].size for part in nodes.values()) == weights, "each is in the graph once"
+
+
+@pytest.mark.parametrize("architecture", ["phi3", "qwen2"])
+def test_inputs_for_attention_alone(pressed, architecture, tmp_path):
+    """Half of the inputs: no adapter and an adapter on attention compute the same, to the bit; another is refused."""
+    subject = pressed(architecture)
+    half = tmp_path / "onnx"
+    export(subject.quantized, half, TARGET)
+    replace_if(half / MODEL)
+    pack_gate_up(half / MODEL)
+    count = add_lora_inputs(half / MODEL, "attention")
+    assert {name for _, name in projections(half / MODEL)} <= {"qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj"}
+    assert count == len(projections(half / MODEL)) < len(projections(subject.onnx / MODEL))
+    peft, file = subject.adapter("default")
+    convert(peft, half, tmp_path / "half.onnx_adapter")
+    whole, part = (
+        OnnxLogits(folder, {"adapter": path}, TARGET.provider)
+        for folder, path in ((subject.onnx, file), (half, tmp_path / "half.onnx_adapter"))
+    )
+    np.testing.assert_array_equal(part(IDS), whole(IDS))
+    np.testing.assert_array_equal(part(IDS, "adapter"), whole(IDS, "adapter"))
+    assert relative_error(part(IDS, "adapter"), part(IDS)) > BOUND
+    with pytest.raises(PressError, match="lora_inputs: attention"):
+        convert(subject.adapter("all-linear")[0], half, tmp_path / "no.onnx_adapter")
 
 
 @pytest.mark.parametrize("targets", ["default", "all-linear"])

@@ -30,6 +30,9 @@ TENANT, CLIENT, SECRET = "11111111-1111-1111-1111-111111111111", "22222222-2222-
 SUBSCRIPTION, GROUP, WORKSPACE = "33333333-3333-3333-3333-333333333333", "press-group", "press-space"
 REGISTRY_NAME = "press-registry"
 CONTAINER = "azureml-blobstore"
+# the environment variables that name the service principal and the workspace
+CREDENTIAL_NAMES = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
+WORKSPACE_NAMES = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
 # the versions that the specification has a folder for, as far as this SDK names them
 ARM_VERSIONS = {

@@ -17,8 +17,6 @@ from olivepress.outputs import sha256
 
 # an account, a proxy or a workspace of this machine must not leak in
 FOREIGN = ("AZURE", "ARM_", "IDENTITY_", "MSI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "AZUREML")
-CREDENTIALS = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
-WORKSPACE = ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME")
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +43,8 @@ def front(front_and_cloud, monkeypatch, tmp_path) -> Iterator[Front]:
         "HTTP_PROXY": front.url,
         "REQUESTS_CA_BUNDLE": str(front.bundle),
         "HOME": str(tmp_path),  # no login of this machine's user
-        **dict(zip(CREDENTIALS, (azure.TENANT, azure.CLIENT, azure.SECRET), strict=True)),
-        **dict(zip(WORKSPACE, (azure.SUBSCRIPTION, azure.GROUP, azure.WORKSPACE), strict=True)),
+        **dict(zip(azure.CREDENTIAL_NAMES, (azure.TENANT, azure.CLIENT, azure.SECRET), strict=True)),
+        **dict(zip(azure.WORKSPACE_NAMES, (azure.SUBSCRIPTION, azure.GROUP, azure.WORKSPACE), strict=True)),
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

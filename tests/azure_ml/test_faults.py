@@ -4,7 +4,6 @@ import time
 
 import cloud as azure
 import pytest
-from conftest import CREDENTIALS, WORKSPACE
 from front import Response
 from test_publish import publish, stored
 
@@ -92,7 +91,7 @@ def test_a_dropped_connection_to_resource_manager_is_tried_again(front, cloud, r
 
 
 def test_no_login(front, release, monkeypatch):
-    for name in CREDENTIALS:
+    for name in azure.CREDENTIAL_NAMES:
         monkeypatch.delenv(name)
     message = refusal(release)
     assert "no Azure login that works. Run `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and" in message
@@ -139,13 +138,13 @@ def test_a_registry_that_does_not_exist(front, release):
 
 def test_a_workspace_named_in_part(front, release, monkeypatch):
     monkeypatch.delenv("AZURE_RESOURCE_GROUP")
-    expected = f"AZURE_RESOURCE_GROUP not set. Expected all of {', '.join(WORKSPACE)}."
+    expected = f"AZURE_RESOURCE_GROUP not set. Expected all of {', '.join(azure.WORKSPACE_NAMES)}."
     assert refusal(release) == f"Azure workspace: {expected}"
     assert not front.calls
 
 
 def test_no_workspace_at_all(front, release, monkeypatch, tmp_path):
-    for name in WORKSPACE:
+    for name in azure.WORKSPACE_NAMES:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     assert "Azure workspace: not named. Set AZURE_SUBSCRIPTION_ID" in refusal(release)

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import cloud as azure
-from conftest import WORKSPACE
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +35,7 @@ def test_it_shows_who_and_where(front):
 
 
 def test_it_takes_the_portals_config_file(front, monkeypatch, tmp_path):
-    for name in WORKSPACE:
+    for name in azure.WORKSPACE_NAMES:
         monkeypatch.delenv(name)
     (tmp_path / ".azureml").mkdir()
     config = {"subscription_id": azure.SUBSCRIPTION, "resource_group": azure.GROUP, "workspace_name": azure.WORKSPACE}

@@ -22,8 +22,9 @@ def render_changes(root: Path, name: str, version: str, previous: tuple[str, str
         found = _dvc(root, "diff", previous[1], "--targets", *targets)
     else:
         shown = _dvc(root, "show", *targets)[""]["data"]
-        flat = {path: _flat(entry["data"]) for path, entry in shown.items()}
-        found = {path: {key: {"new": value} for key, value in figures.items()} for path, figures in flat.items()}
+        found = {
+            path: {key: {"new": value} for key, value in flat(entry["data"]).items()} for path, entry in shown.items()
+        }
     rows = [
         (f"{path.removeprefix('results/quality/').removesuffix('.json')}: {key}", values)
         for path, figures in sorted(found.items())
@@ -50,13 +51,13 @@ def _dvc(root: Path, action: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one, keys joined by dots, as DVC's own diff names them."""
     if not isinstance(value, dict):
         return {prefix: value}
     found: dict[str, Any] = {}
     for key, inner in value.items():
-        found |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
     return found
 
 

@@ -12,9 +12,10 @@ import click
 import yaml
 from tabulate import tabulate
 
+from olivepress.changes import flat
 from olivepress.errors import PressError
 
-LEFT_OUT = {"files", "sha256", "content_sha256", "tokens", "machine"}  # hashes and token ids: for a diff, not an eye
+LEFT_OUT = {"sha256", "content_sha256", "machine"}  # for a diff, not an eye
 LONGEST_TEXT = 60
 
 
@@ -22,7 +23,8 @@ LONGEST_TEXT = 60
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=Path("results"), show_default=True)
 def main(results: Path) -> None:
     """Print what RESULTS holds: a row for each figure, a column for each adapter or target."""
-    stages = [(kind, stage) for kind in ("quality", "cost") for stage in stage_files(results / kind, pipeline_order())]
+    order = pipeline_order()
+    stages = [(kind, stage) for kind in ("quality", "cost") for stage in stage_files(results / kind, order)]
     if not stages:
         raise PressError(f"{results}: no figures of a run. Run the pipeline first: make repro")
     for kind, (stage, files) in stages:
@@ -58,17 +60,16 @@ def table(files: dict[str, Path]) -> str:
     return tabulate(body, ["", *columns] if any(columns) else (), tablefmt="plain", disable_numparse=True)
 
 
-def figures(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, text) of every number and text in a JSON value; lists, hashes and LEFT_OUT's keys are not shown."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            if name not in LEFT_OUT or isinstance(part, int | float):
-                yield from figures(part, f"{key}.{name}" if key else name)
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield key, f"{value:,}"
-    elif not isinstance(value, list):
-        text = " ".join(str(value).split())
-        yield key, text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+def figures(value: Any) -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of every number and text in a JSON value; lists, files and LEFT_OUT's keys are not shown."""
+    for key, figure in flat(value).items():
+        if isinstance(figure, list) or key.startswith("files.") or key.rpartition(".")[2] in LEFT_OUT:
+            continue
+        if isinstance(figure, int) and not isinstance(figure, bool):
+            yield key, f"{figure:,}"
+        else:
+            text = " ".join(str(figure).split())
+            yield key, text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 if __name__ == "__main__":

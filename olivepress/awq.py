@@ -11,16 +11,16 @@ from olivepress import checkpoint
 from olivepress.autoawq import import_autoawq
 from olivepress.awq_speed import fast_quantizer
 from olivepress.errors import PressError
-from olivepress.group_size import check_group_size
+from olivepress.group_size import check_group_size, linear_layers
 from olivepress.pretrained import load_tokenizer
 
 
-def check_outputs(folder: Path) -> None:
-    """PressError unless every linear layer can be packed by 8 int4 a word and clipped as AutoAWQ does."""
-    for name, info in checkpoint.tensors(folder).items():
-        if ".layers." in name and len(info.shape) == 2 and info.shape[0] % 64:
+def check_outputs(layers: dict[str, tuple[int, int]]) -> None:
+    """PressError unless every one of ``layers`` can be packed by 8 int4 a word and clipped as AutoAWQ does."""
+    for name, (outputs, _) in layers.items():
+        if outputs % 64:
             raise PressError(
-                f"{name}: {info.shape[0]} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it."
+                f"{name}: {outputs} outputs; AutoAWQ packs and clips in blocks of 64, so it cannot take it."
             )
 
 
@@ -43,8 +43,9 @@ def quantize_awq(
     ``upstream`` takes AutoAWQ's own quantizer, to compare with.
     """
     architecture = checkpoint.read_config(base)["model_type"]
-    check_group_size(base, group_size)
-    check_outputs(base)
+    layers = linear_layers(base)
+    check_group_size(layers, group_size)
+    check_outputs(layers)
     awq = import_autoawq()
     import torch
     from awq.models.auto import AWQ_CAUSAL_LM_MODEL_MAP

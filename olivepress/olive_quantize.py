@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from olivepress.group_size import check_group_size
+from olivepress.group_size import check_group_size, linear_layers
 from olivepress.olive_pass import run_pass
 
 # algorithm -> Olive module and pass, and whether it looks at calibration data
@@ -31,7 +31,7 @@ def quantize_olive(
     Weights are [out, in·bits/8] uint8, scales [out, in/group]; ``zero_point`` adds packed zero points.
     ``blocks`` is the calibration data, read by gptq alone.
     """
-    check_group_size(base, group_size)
+    check_group_size(linear_layers(base), group_size)
     module, name, calibrated = PASSES[algorithm]
     config: dict[str, Any] = {"bits": bits, "group_size": group_size, "sym": not zero_point}
     if calibrated:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,7 @@ def export(work: Path, llama_python: Path | None, llama_source: Path | None, wha
     todo: dict[str, Callable[[], None]] = {
         "base": lambda: models.export_base(work / f"int4-{GROUP}", work / "base", OURS),
         **{
-            name: lambda name=name, group=group, target=target, lora_inputs=lora_inputs: models.export_ours(
-                work / f"int4-{group}", work / name, target, lora_inputs
-            )
+            name: partial(models.export_ours, work / f"int4-{group}", work / name, target, lora_inputs)
             for name, (group, target, lora_inputs) in EXPORTS.items()
         },
         **{

@@ -89,10 +89,14 @@ class Pressed:
             quantize_awq(self.base, self.quantized, device="cpu", **common)
         else:
             quantize_olive(self.base, self.quantized, algorithm=algorithm, bits=4, **common)
-        export(self.quantized, self.onnx, TARGET)
-        replace_if(self.onnx / MODEL)
-        assert pack_gate_up(self.onnx / MODEL) == LAYERS
-        add_lora_inputs(self.onnx / MODEL)
+        self.export(self.onnx)
+
+    def export(self, out: Path, lora_inputs: str = "all") -> int:
+        """As stages/auto_opt.py does it; returns the number of projections with LoRA inputs."""
+        export(self.quantized, out, TARGET)
+        replace_if(out / MODEL)
+        assert pack_gate_up(out / MODEL) == LAYERS
+        return add_lora_inputs(out / MODEL, lora_inputs)
 
     def adapter(self, targets: str) -> tuple[Path, Path]:
         """The PEFT folder and the .onnx_adapter file of an adapter on ``targets``, trained once."""
@@ -166,10 +170,7 @@ def test_inputs_for_attention_alone(pressed, architecture, tmp_path):
     """Half of the inputs: no adapter and an adapter on attention compute the same, to the bit; another is refused."""
     subject = pressed(architecture)
     half = tmp_path / "onnx"
-    export(subject.quantized, half, TARGET)
-    replace_if(half / MODEL)
-    pack_gate_up(half / MODEL)
-    count = add_lora_inputs(half / MODEL, "attention")
+    count = subject.export(half, "attention")
     assert {name for _, name in projections(half / MODEL)} <= {"qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj"}
     assert count == len(projections(half / MODEL)) < len(projections(subject.onnx / MODEL))
     peft, file = subject.adapter("default")

@@ -65,12 +65,23 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 .PHONY: repro
 repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
 	$(if $(PROFILE),python -m olivepress.profile profile=$(PROFILE))
+	@! grep -q 'lora_operator: true' params.yaml || $(MAKE) --no-print-directory lora-operator
 	python -m olivepress.doctor
 	dvc repro
 
 .PHONY: params
 params: setup ## compose conf/ into params.yaml (PROFILE=…)
 	python -m olivepress.profile $(addprefix profile=,$(PROFILE))
+
+.PHONY: lora-operator
+lora-operator: .lora-operator/olivepress_lora.so ## build the native operators of a CUDA target with lora_operator: true (needs no GPU)
+
+.lora-operator/tools/.ready: olivepress/native/requirements.txt | .venv/.ready
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
+
+.lora-operator/olivepress_lora.so: $(wildcard olivepress/native/*) olivepress/build_lora_operator.py .lora-operator/tools/.ready
+	PYTHONPATH=.lora-operator/tools python -m olivepress.build_lora_operator
 
 .PHONY: chat
 chat: setup ## talk to the exported model (ADAPTER=travel, TARGET=cpu-int4)
@@ -206,7 +217,7 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 	@touch $@
 
 .PHONY: test
-test: setup setup-test-services ## all tests, the real pipeline in a temporary clone included (the container's apart)
+test: setup setup-test-services lora-operator ## all tests, the real pipeline in a temporary clone included (the container's apart)
 	pytest tests --ignore tests/container
 
 .PHONY: test-azure-live
@@ -214,9 +225,9 @@ test-azure-live: setup ## the Azure tests against a real workspace, the one that
 	tests/azure_ml/live.sh
 
 .PHONY: test-unit
-test-unit: setup ## the quick tests alone
+test-unit: setup lora-operator ## the quick tests alone
 	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing --ignore tests/azure_ml
 
 .PHONY: test-gpu
-test-gpu: setup ## what needs a CUDA GPU: CUDA graphs with adapters
+test-gpu: setup lora-operator ## what needs a CUDA GPU: CUDA graphs with adapters
 	pytest tests/gpu -m gpu

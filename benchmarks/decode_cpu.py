@@ -39,13 +39,15 @@ POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_FIFO: "real-time, fifo", os.SCHED
 # What `auto-opt` exports by default, and the same with one thing changed.
 OURS = Target(CPU, "int4", "int8", "int8")
 EXPORTS = {
-    "ours": (GROUP, OURS, "all"),
-    "ours-attention": (GROUP, OURS, "attention"),
-    "ours-head-int4": (GROUP, replace(OURS, lm_head="int4"), "all"),
-    "ours-head-float": (GROUP, replace(OURS, lm_head="float"), "all"),
-    "ours-float32": (GROUP, replace(OURS, activations="float32"), "all"),
-    "ours-group-32": (32, OURS, "all"),
+    "ours": (GROUP, OURS, {}),
+    "ours-operator": (GROUP, OURS, {"operator": True}),
+    "ours-attention": (GROUP, OURS, {"lora_inputs": "attention"}),
+    "ours-head-int4": (GROUP, replace(OURS, lm_head="int4"), {}),
+    "ours-head-float": (GROUP, replace(OURS, lm_head="float"), {}),
+    "ours-float32": (GROUP, replace(OURS, activations="float32"), {}),
+    "ours-group-32": (32, OURS, {}),
 }
+ADAPTED = ("ours", "ours-operator")  # the exports that are measured with adapters
 # Session options in genai_config.json in place of what is there; None takes the key away.
 THREADS = "intra_op_num_threads"
 SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -96,8 +98,8 @@ def export(work: Path, llama_python: Path | None, llama_source: Path | None, wha
     todo: dict[str, Callable[[], None]] = {
         "base": lambda: models.export_base(work / f"int4-{GROUP}", work / "base", OURS),
         **{
-            name: partial(models.export_ours, work / f"int4-{group}", work / name, target, lora_inputs)
-            for name, (group, target, lora_inputs) in EXPORTS.items()
+            name: partial(models.export_ours, work / f"int4-{group}", work / name, target, **options)
+            for name, (group, target, options) in EXPORTS.items()
         },
         **{
             f"raw-{rank}": lambda rank=rank: models.export_raw(
@@ -106,9 +108,10 @@ def export(work: Path, llama_python: Path | None, llama_source: Path | None, wha
             for rank in RANKS
         },
         **{
-            f"rank-{rank}.onnx_adapter": lambda rank=rank: models.convert_adapter(
-                work / f"rank-{rank}", work / "ours", work / f"rank-{rank}.onnx_adapter"
+            f"{name}-rank-{rank}.onnx_adapter": partial(
+                models.convert_adapter, work / f"rank-{rank}", work / name, work / f"{name}-rank-{rank}.onnx_adapter"
             )
+            for name in ADAPTED
             for rank in RANKS
         },
     }
@@ -289,7 +292,10 @@ def exported_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
     adapters = {"no adapter": None, **{f"rank {rank}": rank for rank in RANKS}}
     loaded: dict[str, Any] = {}
     for adapter, rank in adapters.items():
-        yield _genai(work, "ours", adapter, rank and work / f"rank-{rank}.onnx_adapter", loaded)
+        for name in ADAPTED:
+            if (work / name).exists():
+                file = rank and work / f"{name}-rank-{rank}.onnx_adapter"
+                yield _genai(work, name, adapter, file, loaded)
         raw = f"raw-{rank or RANKS[0]}"
         for name in (raw, f"{raw}-threads-0"):
             if (work / name).exists():
@@ -298,7 +304,7 @@ def exported_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
         if llama_python:
             yield _llama(work, adapter, rank, llama_python, sizes)
     for name in ("base", *EXPORTS, *(name for name in SESSIONS if not name.startswith("raw"))):
-        if name != "ours" and (work / name).exists():
+        if name not in ADAPTED and (work / name).exists():
             yield _genai(work, name, "no adapter", None, loaded)
 
 

@@ -28,7 +28,14 @@ from olivepress.outputs import write_json  # noqa: E402
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 RANKS = (8, 64)
 GROUP = 128
-KINDS = ("base", "ours", "ours-attention", "raw-8", "raw-64")  # ours-attention: LoRA inputs there alone
+# ours with ONNX Runtime's own operators and with the project's (lora_operator), each on attention alone too
+OURS = {
+    "ours": {},
+    "ours-attention": {"lora_inputs": "attention"},
+    "ours-operator": {"operator": True},
+    "ours-operator-attention": {"operator": True, "lora_inputs": "attention"},
+}
+KINDS = ("base", *OURS, "raw-8", "raw-64")
 Folder = click.Path(path_type=Path, file_okay=False)
 work_option = click.option("--work", type=Folder, default=ROOT / "models/bench-cuda", help="Scratch folder.")
 provider_option = click.option("--provider", type=click.Choice([CUDA, CPU]), default=CUDA, show_default=True)
@@ -56,6 +63,7 @@ def make(work: Path, preset: str, layers: int | None, group: int) -> None:
         models.make_int4(work / "float", work / "int4", group)
         for rank in RANKS:
             models.make_adapter(work / "float", work / f"rank-{rank}", rank)
+            models.make_adapter(work / "float", work / f"rank-{rank}-attention", rank, models.ATTENTION)
 
 
 @main.command()
@@ -75,12 +83,10 @@ def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
                 models.export_raw(work / "float", work / f"rank-{rank}", work / name, provider)
             elif name == "base":
                 models.export_base(work / "int4", work / name, target)
-            elif name == "ours-attention":
-                models.export_ours(work / "int4", work / name, target, "attention")
             else:
-                models.export_ours(work / "int4", work / name, target)
-                for rank in RANKS:
-                    models.convert_adapter(work / f"rank-{rank}", work / name, work / f"rank-{rank}.onnx_adapter")
+                models.export_ours(work / "int4", work / name, target, **OURS[name])
+                for adapter in adapters_of(name):
+                    models.convert_adapter(work / adapter, work / name, work / f"{adapter}.onnx_adapter")
 
 
 @main.command()
@@ -127,6 +133,11 @@ def measure(
 def show(results: Path) -> None:
     """Print the results as a Markdown table."""
     click.echo(table(json.loads(results.read_text(encoding="utf-8"))))
+
+
+def adapters_of(name: str) -> list[str]:
+    """The adapters that are measured with one of OURS."""
+    return [f"rank-{rank}{'-attention' if 'attention' in name else ''}" for rank in RANKS]
 
 
 def find_libraries(provider: str) -> None:
@@ -192,8 +203,8 @@ def all_cases(work: Path, provider: str, what: tuple[str, ...]) -> Iterator[dict
             adapters[name.replace("raw-", "rank ")] = folder / "adapter_weights.onnx_adapter"
         else:
             adapters["no adapter"] = None
-        if name == "ours":
-            adapters |= {f"rank {rank}": work / f"rank-{rank}.onnx_adapter" for rank in RANKS}
+        if name in OURS:
+            adapters |= {adapter.replace("-", " "): work / f"{adapter}.onnx_adapter" for adapter in adapters_of(name)}
         for graph in (False, True) if provider == CUDA else (False,):
             for adapter, file in adapters.items():
                 yield {

@@ -15,6 +15,7 @@ WARM_UP = 8  # steps that are not counted: with a CUDA graph, ONNX Runtime runs 
 # AutoAWQ's order of the eight columns in one int32, lowest four bits first
 ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
 PROJECTIONS = ("qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = PROJECTIONS[:5]
 
 
 def make_float(preset: str | Path, out: Path, layers: int | None = None) -> None:
@@ -78,8 +79,8 @@ def _round(weight: "torch.Tensor", group: int) -> "dict[str, torch.Tensor]":  # 
     return {"qweight": packed(integers), "qzeros": packed(zeros[:, 0]), "scales": scales[:, 0].half()}
 
 
-def make_adapter(checkpoint: Path, out: Path, rank: int) -> None:
-    """A PEFT adapter with random A and B on every projection of ``checkpoint``, small enough to keep logits finite."""
+def make_adapter(checkpoint: Path, out: Path, rank: int, projections: tuple[str, ...] = PROJECTIONS) -> None:
+    """A PEFT adapter with random A and B on ``checkpoint``'s projections, small enough to keep logits finite."""
     import torch
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -90,7 +91,7 @@ def make_adapter(checkpoint: Path, out: Path, rank: int) -> None:
         with safe_open(shard, "pt") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict)
                 module, _, kind = name.rpartition(".")
-                if kind == "weight" and module.rpartition(".")[2] in PROJECTIONS:
+                if kind == "weight" and module.rpartition(".")[2] in projections:
                     modules.add(module.rpartition(".")[2])
                     outputs, inputs = file.get_slice(name).get_shape()
                     for side, shape in (("A", (rank, inputs)), ("B", (outputs, rank))):
@@ -154,10 +155,18 @@ def export_base(quantized: Path, out: Path, target: "Target") -> None:  # noqa: 
         replace_if(out / "model.onnx")  # or else there is nothing to compare with under a CUDA graph
 
 
-def export_ours(quantized: Path, out: Path, target: "Target", lora_inputs: str = "all") -> None:  # noqa: F821
+def export_ours(
+    quantized: Path,
+    out: Path,
+    target: "Target",  # noqa: F821
+    lora_inputs: str = "all",
+    *,
+    operator: bool = False,
+) -> None:
     """As stages/auto_opt.py exports it."""
     from olivepress.gate_up import pack_gate_up
     from olivepress.lora_inputs import add_lora_inputs
+    from olivepress.lora_operator import LIBRARY, ship
     from olivepress.onnx_export import export
     from olivepress.rotary_caches import replace_if
     from olivepress.session_options import set_session_options
@@ -165,8 +174,10 @@ def export_ours(quantized: Path, out: Path, target: "Target", lora_inputs: str =
     export(quantized, out, target)
     replace_if(out / "model.onnx")
     pack_gate_up(out / "model.onnx")
-    add_lora_inputs(out / "model.onnx", lora_inputs)
-    set_session_options(out, target.provider, cuda_graph=True)
+    add_lora_inputs(out / "model.onnx", lora_inputs, operator=target.provider if operator else None)
+    if operator:
+        ship(out)
+    set_session_options(out, target.provider, cuda_graph=True, library=LIBRARY if operator else None)
 
 
 def convert_adapter(adapter: Path, model: Path, out: Path) -> None:

@@ -24,6 +24,7 @@ import click
 
 from olivepress import checkpoint
 from olivepress.errors import PressError
+from olivepress.lora_operator import built
 from olivepress.sources import HUB
 
 GIB = 2**30
@@ -34,6 +35,8 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Beside the weights: the CUDA context, cuBLAS and cuDNN workspaces, and the smallest activations that there can be.
 GPU_OVERHEAD = GIB
 CUDA_PROVIDER = "CUDAExecutionProvider"
+# What olivepress/build_lora_operator.py compiles for: PTX of CUDA 12.1 for compute capability 8.0.
+OPERATOR_CUDA, OPERATOR_CAPABILITY = "12.1", "8.0"
 LOCK = "docker/requirements-cuda12.txt"
 
 
@@ -67,6 +70,7 @@ class Facts:
     cache_apart: bool  # on another file system than the project
     cache_linked: bool  # outputs are links into the cache, not copies
     remote: str | None
+    lora_operator: bool  # the native library is built
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Needs:
     weights: int | None
     cuda: tuple[str, ...]  # the params that ask for CUDA
     providers: dict[str, str]  # target -> execution provider
+    lora_operator: tuple[str, ...]  # the targets that ship the native library
     gpu_memory: int | None
     memory: int | None
     disk: int | None
@@ -96,6 +101,11 @@ def problems(facts: Facts, needs: Needs) -> list[str]:
                 f"targets.{target}.provider: this onnxruntime has no {provider} (it has "
                 f"{', '.join(facts.providers)}): {build}, or leave the target out."
             )
+    if not facts.lora_operator:
+        found += [
+            f"targets.{target}.lora_operator: the operator is not built: run make lora-operator, or set it to false."
+            for target in needs.lora_operator
+        ]
     if needs.memory and needs.memory > facts.memory:
         found.append(
             f"memory: {needs.model} needs {_gib(needs.memory)} for its weights alone, this machine has "
@@ -123,6 +133,7 @@ def _cuda_problems(facts: Facts, needs: Needs) -> list[str]:
     oldest = OLDEST_DRIVER.get(major)
     if oldest and facts.driver and _version(facts.driver) < _version(oldest):
         found.append(f"driver {facts.driver} is too old for CUDA {major}: install {oldest} or newer.")
+    found += _operator_problems(facts, needs)
     largest = max(facts.gpus, key=lambda gpu: gpu.memory)
     if needs.gpu_memory and needs.gpu_memory > largest.memory:
         found.append(
@@ -135,6 +146,23 @@ def _cuda_problems(facts: Facts, needs: Needs) -> list[str]:
             f"{_gib(max(gpu.free for gpu in facts.gpus))} is free: end what else runs there (nvidia-smi lists it)."
         )
     return found
+
+
+def _operator_problems(facts: Facts, needs: Needs) -> list[str]:
+    targets = [name for name in needs.lora_operator if needs.providers[name] == CUDA_PROVIDER]
+    asks = [
+        (f"the driver's CUDA {facts.driver_cuda}", facts.driver_cuda, OPERATOR_CUDA),
+        *(
+            (f"{gpu.name}'s compute capability {gpu.capability}", gpu.capability, OPERATOR_CAPABILITY)
+            for gpu in facts.gpus
+        ),
+    ]
+    return [
+        f"targets.{target}.lora_operator: it needs {needed}, {what} is older: set it to false."
+        for target in targets
+        for what, has, needed in asks
+        if has and _version(has) < _version(needed)
+    ]
 
 
 def _disk_problems(facts: Facts, needs: Needs) -> list[str]:
@@ -178,6 +206,7 @@ def collect(root: Path) -> Facts:
         cache_apart=place.stat().st_dev != root.stat().st_dev,
         cache_linked=linked,
         remote=remote,
+        lora_operator=built() is not None,
     )
 
 
@@ -290,6 +319,7 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
         weights=weights,
         cuda=tuple(cuda),
         providers=providers,
+        lora_operator=tuple(name for name, target in params["targets"].items() if target.get("lora_operator")),
         gpu_memory=on_gpu + GPU_OVERHEAD if on_gpu else None,
         memory=resident(False),
         disk=disk,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olivepress.errors import PressError
+from olivepress.lora_operator_graph import Operators
 
 PROJECTION = re.compile(r"/model/layers\.(?P<layer>\d+)/(?P<block>attn|mlp)/(?P<name>\w+)/MatMul(?:NBits)?")
 # Which projections get inputs, by block. Each costs time, also with no adapter (docs/performance-decode.md).
@@ -43,29 +44,31 @@ class Projection:
         return f"model.layers.{self.layer}.{self.name}.lora_B.weight"
 
 
-def add_lora_inputs(model_path: Path, which: str = "all") -> int:
+def add_lora_inputs(model_path: Path, which: str = "all", *, operator: str | None = None) -> int:
     """Add the inputs to the projections of the ONNX file, in place; returns how many projections have them.
 
     ``which`` is a key of BLOCKS: every projection, or attention's alone (PEFT's default modules lie there).
-    Only the graph is read and written, the external data stays as it is. Raises PressError if no node is known.
+    ``operator``, an execution provider, takes the project's own operators for it (olivepress/native) in place of ONNX
+    Runtime's; they read A and B in float16. Only the graph is read and written, the external data stays as it is.
+    Raises PressError if no node is known.
     """
     import numpy as np
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     model = onnx.load(model_path, load_external_data=False)
     graph = model.graph
+    operators = Operators(graph, operator) if operator else None
     dtypes = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     nodes = []
     count = 0
     for node in graph.node:
-        nodes.append(node)
         match = PROJECTION.fullmatch(node.name)
         if not match or match["block"] not in BLOCKS[which]:
+            nodes.append(node)
             continue
-        output = node.output[0]
-        elem_type = dtypes[output]
+        elem_type = TensorProto.FLOAT16 if operator else dtypes[node.output[0]]
         inputs, outputs = _shape(node, shapes)
         dtype = helper.tensor_dtype_to_np_dtype(elem_type)
         projection = Projection(int(match["layer"]), match["name"], inputs, outputs, dtype.name)
@@ -73,29 +76,36 @@ def add_lora_inputs(model_path: Path, which: str = "all") -> int:
             rank = f"{projection.layer}.{projection.name}.rank"
             graph.input.append(helper.make_tensor_value_info(name, elem_type, [rank, width]))
             graph.initializer.append(numpy_helper.from_array(np.zeros((0, width), dtype), name))
-        prefix = f"{node.name}/lora"
-        node.output[0] = f"{prefix}/base"
-        nodes += [
-            helper.make_node(
-                "FusedMatMul",
-                [node.input[0], projection.lora_a],
-                [f"{prefix}/a"],
-                f"{prefix}/A",
-                domain="com.microsoft",
-                transB=1,
-            ),
-            helper.make_node("MatMul", [f"{prefix}/a", projection.lora_b], [f"{prefix}/b"], f"{prefix}/B"),
-            helper.make_node("Add", [node.output[0], f"{prefix}/b"], [output], f"{prefix}/Add"),
-        ]
+        nodes += operators.around(node, projection.lora_a, projection.lora_b) if operator else _nodes(node, projection)
         count += 1
     if not count:
         raise PressError(
             f"{model_path}: found no projection to give LoRA inputs; nodes are named unlike {PROJECTION.pattern}"
         )
+    if operator:
+        model.opset_import.add(domain=operators.kind.domain, version=1)
+        nodes = [node for node in nodes if node.name not in operators.replaced]
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.save(model, model_path)
     return count
+
+
+def _nodes(node: "onnx.NodeProto", projection: Projection) -> "list[onnx.NodeProto]":  # noqa: F821
+    """The projection and the nodes that add (x·Aᵀ)·B to its output."""
+    from onnx import helper
+
+    prefix, x, output = f"{node.name}/lora", node.input[0], node.output[0]
+    node.output[0] = f"{prefix}/base"
+    product = helper.make_node(
+        "FusedMatMul", [x, projection.lora_a], [f"{prefix}/a"], f"{prefix}/A", domain="com.microsoft", transB=1
+    )
+    return [
+        node,
+        product,
+        helper.make_node("MatMul", [f"{prefix}/a", projection.lora_b], [f"{prefix}/b"], f"{prefix}/B"),
+        helper.make_node("Add", [node.output[0], f"{prefix}/b"], [output], f"{prefix}/Add"),
+    ]
 
 
 def _shape(node: "onnx.NodeProto", shapes: dict[str, list[int]]) -> tuple[int, int]:  # noqa: F821

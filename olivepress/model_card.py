@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from olivepress.lora_operator import LIBRARY
+
 TEMPLATE = """\
 ---
 license: {licence_id}
@@ -36,7 +38,7 @@ while not generator.is_done():
     generator.generate_next_token()
 print(tokenizer.decode(generator.get_sequence(0)))
 ```
-
+{native}
 ## Quality
 
 Mean loss on held-out rows, in nats per token (lower is better), along the pipeline:
@@ -65,6 +67,12 @@ ONNX Runtime against PyTorch on the same weights:
 
 It knows what its base and its adapters' data taught it, and can be wrong with confidence. The figures above are for
 the data sets named there and say nothing about others. The base's licence and limits apply.
+"""
+
+NATIVE = """
+`model/{library}` is native code, which ONNX Runtime loads with the model: Linux on x86-64, an NVIDIA driver for CUDA
+12.1 or newer, and a GPU of compute capability 8.0 or higher. It was built from the pipeline's own sources
+(`olivepress/native`). Its hash is in `manifest.json`: check it as you would a program's.
 """
 
 
@@ -100,6 +108,7 @@ def render_card(manifest: dict[str, Any], licence_texts: Mapping[str, str]) -> s
         size_percent=100 * quantize["size_ratio"],
         load_adapters="\n".join(f'adapters.load("adapters/{name}.onnx_adapter", "{name}")' for name in names),
         first_adapter=names[0],
+        native=NATIVE.format(library=LIBRARY) if f"model/{LIBRARY}" in manifest["files"] else "",
         losses="\n".join(losses),
         agreement="\n".join(agreement),
         trained_on=", ".join(

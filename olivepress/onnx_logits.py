@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from olivepress.lora_operator import LIBRARY
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -14,7 +16,10 @@ class OnnxLogits:
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)
-        self._session = onnxruntime.InferenceSession(folder / "model.onnx", providers=[provider])
+        options = onnxruntime.SessionOptions()
+        if (folder / LIBRARY).is_file():
+            options.register_custom_ops_library(str(folder / LIBRARY))
+        self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])
         self._inputs = {value.name: value for value in self._session.get_inputs()}
         self._options = {None: onnxruntime.RunOptions()}
         self._loaded = []  # ONNX Runtime borrows the adapters, so they must outlive the options

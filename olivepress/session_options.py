@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 
-def set_session_options(folder: Path, provider: str, *, cuda_graph: bool, original_length: int | None = None) -> None:
+def set_session_options(
+    folder: Path, provider: str, *, cuda_graph: bool, original_length: int | None = None, library: str | None = None
+) -> None:
     """Write the options for ``provider`` into ``folder``'s genai_config.json.
+
+    ``library`` is the file in ``folder`` that holds the graph's custom operators, which GenAI then loads with it.
 
     CPU: the number of threads is left to ONNX Runtime, one per physical core of the machine that loads the model. The
     key has to be there and be 0: without it GenAI takes half of the logical processors, at most 16, which on a machine
@@ -22,6 +26,8 @@ def set_session_options(folder: Path, provider: str, *, cuda_graph: bool, origin
     options = config["model"]["decoder"]["session_options"]
     if provider == "CPUExecutionProvider":
         options["intra_op_num_threads"] = 0
+    if library:
+        options["custom_ops_library"] = library
     for entry in options["provider_options"]:
         if "cuda" in entry:
             entry["cuda"]["enable_cuda_graph"] = "1" if cuda_graph else "0"

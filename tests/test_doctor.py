@@ -33,6 +33,7 @@ CPU_BOX = Facts(
     cache_apart=False,
     cache_linked=False,
     remote=None,
+    lora_operator=True,
 )
 A10 = Gpu("NVIDIA A10", 23028 * 2**20, 22515 * 2**20, "8.6")
 GPU_BOX = replace(
@@ -49,6 +50,7 @@ TINY = Needs(
     weights=6_800_000,
     cuda=(),
     providers={"cpu-int4": "CPUExecutionProvider"},
+    lora_operator=(),
     gpu_memory=None,
     memory=13_600_000,
     disk=10_000_000,
@@ -58,10 +60,31 @@ PHI = Needs(
     weights=7_642_159_104,
     cuda=("quantize.device", "finetune.device"),
     providers={"cuda-int4": "CUDAExecutionProvider", "cpu-int4": "CPUExecutionProvider"},
+    lora_operator=("cuda-int4",),
     gpu_memory=7_642_159_104 + GIB,
     memory=None,
     disk=13_373_778_432,
 )
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            {"lora_operator": False},
+            "targets.cuda-int4.lora_operator: the operator is not built: run make lora-operator",
+        ),
+        ({"driver_cuda": "12.0"}, "targets.cuda-int4.lora_operator: it needs 12.1, the driver's CUDA 12.0 is older"),
+        (
+            {"gpus": (replace(A10, name="Tesla T4", capability="7.5"),)},
+            "targets.cuda-int4.lora_operator: it needs 8.0, Tesla T4's compute capability 7.5 is older",
+        ),
+    ],
+)
+def test_the_lora_operator_has_needs_of_its_own(change, found):
+    lines = problems(replace(GPU_BOX, **change), PHI)
+    assert [line.startswith(found) for line in lines] == [True]
+    assert problems(replace(GPU_BOX, **change), replace(PHI, lora_operator=())) == []
 
 
 def test_a_fit_machine_has_no_problem():

@@ -50,6 +50,15 @@ def test_it_holds_no_compiler_and_no_pip(image):
     assert "No module named pip" in found.stderr
 
 
+def test_it_brings_the_lora_operator(image, checkout):
+    """Built from the sources in the image, and so also for a checkout of the same, which has none of its own."""
+    code = "from olivepress.lora_operator import check_built; print(check_built())"
+    mounted = ["-v", f"{checkout.repo}:/repo"]
+    for options in ([], mounted):
+        found = docker("run", "--rm", *options, image, "python", "-c", code).stdout.strip()
+        assert found.endswith(".lora-operator/olivepress_lora.so")
+
+
 def test_it_holds_no_cache_and_nothing_of_this_machine(image):
     look = "find / -xdev ( -name *.whl -o -path */.cache/pip -o -name pip.conf -o -path /run/secrets/* -o -name *.deb )"
     assert docker("run", "--rm", "--user", "0", image, *look.split()).stdout == ""

@@ -27,13 +27,13 @@ TOKENS = 24
 NAMES = (None, "rank-2", "rank-8", "rank-33", "rank-64")
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ours/ (the model) and one .onnx_adapter file for every rank."""
+@pytest.fixture(scope="module", params=[False, True], ids=["onnxruntime", "lora-operator"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ours/ (the model, with either kind of LoRA path) and one .onnx_adapter file for every rank."""
     folder = tmp_path_factory.mktemp("exported")
     models.make_float("phi-3-tiny", folder / "float")
     models.make_int4(folder / "float", folder / "int4", group=32)
-    models.export_ours(folder / "int4", folder / "ours", TARGET)
+    models.export_ours(folder / "int4", folder / "ours", TARGET, operator=request.param)
     for name in filter(None, NAMES):
         models.make_adapter(folder / "float", folder / name, int(name.removeprefix("rank-")))
         models.convert_adapter(folder / name, folder / "ours", folder / f"{name}.onnx_adapter")
@@ -184,6 +184,43 @@ def set_graphs(folder: Path, *, graphs: bool) -> None:
     options = config["model"]["decoder"]["session_options"]["provider_options"]
     options[0]["cuda"]["enable_cuda_graph"] = "1" if graphs else "0"
     path.write_text(json.dumps(config))
+
+
+def test_the_operator_computes_what_onnxruntime_does(tmp_path):
+    """Logits after a prompt and after each of some tokens, for every adapter; graphs on and off."""
+    models.make_float("phi-3-tiny", tmp_path / "float")
+    models.make_int4(tmp_path / "float", tmp_path / "int4", group=32)
+    for name in filter(None, NAMES):
+        models.make_adapter(tmp_path / "float", tmp_path / name, int(name.removeprefix("rank-")))
+    found: dict[tuple[bool, bool], dict[str | None, list[np.ndarray]]] = {}
+    for operator in (False, True):
+        models.export_ours(tmp_path / "int4", tmp_path / "ours", TARGET, operator=operator)
+        for name in filter(None, NAMES):
+            models.convert_adapter(tmp_path / name, tmp_path / "ours", tmp_path / f"{name}.onnx_adapter")
+        for graphs in (False, True):
+            loaded = Loaded(tmp_path, graphs=graphs)
+            found[operator, graphs] = {name: logits(loaded, name) for name in NAMES}
+    expected = found[False, False]
+    for kind, others in found.items():
+        for name in NAMES:
+            errors = [distance(one, other) for one, other in zip(others[name], expected[name], strict=True)]
+            assert max(errors) < 5e-3, (kind, name, errors)
+    for name in filter(None, NAMES):
+        assert distance(expected[name][-1], expected[None][-1]) > 0.05, "an adapter that changes nothing proves nothing"
+
+
+def logits(loaded: Loaded, adapter: str | None) -> list[np.ndarray]:
+    """After the prompt, and after each of five tokens that are always the same: float32 [vocabulary]."""
+    generator = loaded.start(adapter)
+    read = [np.asarray(generator.get_logits(), np.float32).ravel()]
+    for token in (3, 1, 4, 1, 5):
+        generator.append_tokens(np.array([token], np.int32))
+        read.append(np.asarray(generator.get_logits(), np.float32).ravel())
+    return read
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other) / np.linalg.norm(other))
 
 
 def test_long_rope_is_captured_too(tmp_path, expected):

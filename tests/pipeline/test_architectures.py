@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny_models import (
@@ -37,11 +38,13 @@ from olivepress.gate_up import pack_gate_up
 from olivepress.generation import Chatbot
 from olivepress.lora import LoraSettings, finetune
 from olivepress.lora_inputs import PROJECTION, add_lora_inputs, projections
+from olivepress.lora_operator import LIBRARY, ship
 from olivepress.olive_quantize import quantize_olive
 from olivepress.onnx_adapter import convert
 from olivepress.onnx_export import MODEL, Target, export
 from olivepress.onnx_logits import OnnxLogits
 from olivepress.rotary_caches import replace_if
+from olivepress.session_options import set_session_options
 
 # The head stays float and activations float32: what is left to differ is the order of summation.
 TARGET = Target("CPUExecutionProvider", "int4", "float", "float32")
@@ -91,12 +94,15 @@ class Pressed:
             quantize_olive(self.base, self.quantized, algorithm=algorithm, bits=4, **common)
         self.export(self.onnx)
 
-    def export(self, out: Path, lora_inputs: str = "all") -> int:
+    def export(self, out: Path, lora_inputs: str = "all", *, operator: bool = False) -> int:
         """As stages/auto_opt.py does it; returns the number of projections with LoRA inputs."""
         export(self.quantized, out, TARGET)
         replace_if(out / MODEL)
         assert pack_gate_up(out / MODEL) == LAYERS
-        return add_lora_inputs(out / MODEL, lora_inputs)
+        if operator:
+            ship(out)
+            set_session_options(out, TARGET.provider, cuda_graph=False, library=LIBRARY)
+        return add_lora_inputs(out / MODEL, lora_inputs, operator=TARGET.provider if operator else None)
 
     def adapter(self, targets: str) -> tuple[Path, Path]:
         """The PEFT folder and the .onnx_adapter file of an adapter on ``targets``, trained once."""
@@ -184,6 +190,31 @@ def test_inputs_for_attention_alone(pressed, architecture, tmp_path):
     assert relative_error(part(IDS, "adapter"), part(IDS)) > BOUND
     with pytest.raises(PressError, match="lora_inputs: attention"):
         convert(subject.adapter("all-linear")[0], half, tmp_path / "no.onnx_adapter")
+
+
+@pytest.mark.parametrize("architecture", EXTRAS)
+def test_the_native_operators_compute_the_same(pressed, architecture, tmp_path):
+    """No adapter: to float32's rounding. An adapter: to that of float16, in which they read A and B."""
+    subject = pressed(architecture)
+    native = tmp_path / "onnx"
+    assert subject.export(native, operator=True) == len(projections(subject.onnx / MODEL))
+    assert projections(native / MODEL).keys() == projections(subject.onnx / MODEL).keys()
+    peft, file = subject.adapter("all-linear")
+    convert(peft, native, tmp_path / "native.onnx_adapter")
+    assert (tmp_path / "native.onnx_adapter").stat().st_size < 0.6 * file.stat().st_size
+    plain, own = (
+        OnnxLogits(folder, {"adapter": path}, TARGET.provider)
+        for folder, path in ((subject.onnx, file), (native, tmp_path / "native.onnx_adapter"))
+    )
+    assert relative_error(own(IDS), plain(IDS)) < 1e-5
+    assert relative_error(own(IDS, "adapter"), plain(IDS, "adapter")) < BOUND
+    assert relative_error(own(IDS, "adapter"), own(IDS)) > 10 * BOUND
+    kinds = [node.op_type for node in onnx.load(native / MODEL, load_external_data=False).graph.node]
+    fused = {name: kinds.count(name) for name in ("LoraAdd", "LoraAddGate", "LoraAddNorm")}
+    assert fused["LoraAddGate"] == LAYERS and fused["LoraAddNorm"] == 2 * LAYERS, fused
+    assert genai_greedy(native, tmp_path / "native.onnx_adapter", IDS, NEW_TOKENS) == torch_greedy(
+        subject.reference(peft), IDS, NEW_TOKENS
+    )
 
 
 @pytest.mark.parametrize("targets", ["default", "all-linear"])

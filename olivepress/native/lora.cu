@@ -1,0 +1,148 @@
+// What one LoRA projection needs of the graphics card. float16 in memory, float32 sums, each in a fixed order, so the
+// same input gives the same bits. Rows are read eight values at a time: K and N are multiples of 8.
+
+typedef unsigned short half_bits;
+
+struct alignas(16) Halves {
+  half_bits at[8];
+};
+
+__device__ __forceinline__ float to_float(half_bits bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ half_bits to_half(float value) {
+  half_bits bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+// Sum over a block of WARPS · 32 threads, given to all of them.
+template <int WARPS>
+__device__ __forceinline__ float block_sum(float value) {
+  __shared__ float sums[WARPS];
+  for (int offset = 16; offset; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = value;
+  __syncthreads();
+  float sum = 0;
+#pragma unroll
+  for (int warp = 0; warp < WARPS; ++warp) sum += sums[warp];
+  return sum;
+}
+
+// t [rank] = A [rank, K] · x [K]. One block of 128 threads for each row of A.
+extern "C" __global__ void __launch_bounds__(128) lora_down(
+    const Halves* x, const Halves* a, half_bits* t, int k) {
+  const Halves* row = a + (size_t)blockIdx.x * (k / 8);
+  float sum = 0;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < k / 8; i += 128) {
+    const Halves left = x[i], right = row[i];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum += to_float(left.at[j]) * to_float(right.at[j]);
+  }
+  sum = block_sum<4>(sum);
+  if (threadIdx.x == 0) t[blockIdx.x] = to_half(sum);
+}
+
+// delta [N] = t [rank] · B [rank, N]. A block of 256 threads has 128 columns, 8 a thread, and 16 shares of the rank.
+extern "C" __global__ void __launch_bounds__(256) lora_up(
+    const half_bits* t, const Halves* b, half_bits* delta, int rank, int n) {
+  const int group = threadIdx.x % 16, share = threadIdx.x / 16, column = blockIdx.x * 16 + group;
+  float sum[8] = {};
+  if (column < n / 8) {
+#pragma unroll 4
+    for (int row = share; row < rank; row += 16) {
+      const float factor = to_float(t[row]);
+      const Halves values = b[(size_t)row * (n / 8) + column];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) sum[j] += factor * to_float(values.at[j]);
+    }
+  }
+  __shared__ float sums[16][16][9];  // 9: neighbouring threads in different banks
+#pragma unroll
+  for (int j = 0; j < 8; ++j) sums[share][group][j] = sum[j];
+  __syncthreads();
+  const int at = blockIdx.x * 128 + threadIdx.x;
+  if (threadIdx.x >= 128 || at >= n) return;
+  float total = 0;
+#pragma unroll
+  for (int s = 0; s < 16; ++s) total += sums[s][threadIdx.x / 8][threadIdx.x % 8];
+  delta[at] = to_half(total);
+}
+
+// Eight outputs of the projection, with LoRA's share if there is one; rounded where the unfused graph rounds too.
+__device__ __forceinline__ void projected(const Halves* base, const Halves* delta, size_t i, float out[8]) {
+  const Halves left = base[i];
+#pragma unroll
+  for (int j = 0; j < 8; ++j) out[j] = to_float(left.at[j]);
+  if (!delta) return;
+  const Halves right = delta[i];
+#pragma unroll
+  for (int j = 0; j < 8; ++j) out[j] = to_float(to_half(out[j] + to_float(right.at[j])));
+}
+
+// y = base + delta, ``count`` values; y may be base.
+extern "C" __global__ void __launch_bounds__(128) lora_add(
+    const Halves* base, const Halves* delta, Halves* y, long long count) {
+  const long long i = (long long)blockIdx.x * 128 + threadIdx.x;
+  if (i >= count / 8) return;
+  float values[8];
+  projected(base, delta, i, values);
+  Halves out;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) out.at[j] = to_half(values[j]);
+  y[i] = out;
+}
+
+// y [tokens, N/2] = SiLU(g) · u, where [g, u] [tokens, N] = base + delta. Grid: tokens, parts of a row.
+extern "C" __global__ void __launch_bounds__(128) lora_add_gate(
+    const Halves* base, const Halves* delta, Halves* y, int n) {
+  const int column = blockIdx.y * 128 + threadIdx.x, width = n / 16;
+  if (column >= width) return;
+  const size_t row = (size_t)blockIdx.x * (2 * width);
+  float gate[8], up[8];
+  projected(base, delta, row + column, gate);
+  projected(base, delta, row + width + column, up);
+  Halves out;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) out.at[j] = to_half(gate[j] / (1 + expf(-gate[j])) * up[j]);
+  y[(size_t)blockIdx.x * width + column] = out;
+}
+
+// sum [tokens, N] = base + delta + skip, y = RMSNorm(sum) · gamma (arXiv:1910.07467). One block of 512 threads for each
+// token; N is at most 16,384.
+extern "C" __global__ void __launch_bounds__(512) lora_add_norm(
+    const Halves* base, const Halves* delta, const Halves* skip, const Halves* gamma, Halves* y, Halves* sum, int n,
+    float epsilon) {
+  const size_t row = (size_t)blockIdx.x * (n / 8);
+  float values[4][8], squares = 0;
+#pragma unroll
+  for (int part = 0; part < 4; ++part) {
+    const int column = part * 512 + threadIdx.x;
+    if (column >= n / 8) break;
+    projected(base, delta, row + column, values[part]);
+    const Halves other = skip[row + column];
+    Halves out;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      values[part][j] += to_float(other.at[j]);
+      squares += values[part][j] * values[part][j];
+      out.at[j] = to_half(values[part][j]);
+    }
+    sum[row + column] = out;
+  }
+  const float scale = rsqrtf(block_sum<16>(squares) / n + epsilon);
+#pragma unroll
+  for (int part = 0; part < 4; ++part) {
+    const int column = part * 512 + threadIdx.x;
+    if (column >= n / 8) break;
+    const Halves weight = gamma[column];
+    Halves out;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) out.at[j] = to_half(values[part][j] * scale * to_float(weight.at[j]));
+    y[row + column] = out;
+  }
+}

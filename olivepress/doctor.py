@@ -35,8 +35,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Beside the weights: the CUDA context, cuBLAS and cuDNN workspaces, and the smallest activations that there can be.
 GPU_OVERHEAD = GIB
 CUDA_PROVIDER = "CUDAExecutionProvider"
-# What olivepress/build_lora_operator.py compiles for: PTX of CUDA 12.1 for compute capability 8.0.
-OPERATOR_CUDA, OPERATOR_CAPABILITY = "12.1", "8.0"
+OPERATOR_CAPABILITY = "8.0"  # what olivepress/build_lora_operator.py compiles for
 LOCK = "docker/requirements-cuda12.txt"
 
 
@@ -149,19 +148,12 @@ def _cuda_problems(facts: Facts, needs: Needs) -> list[str]:
 
 
 def _operator_problems(facts: Facts, needs: Needs) -> list[str]:
-    targets = [name for name in needs.lora_operator if needs.providers[name] == CUDA_PROVIDER]
-    asks = [
-        (f"the driver's CUDA {facts.driver_cuda}", facts.driver_cuda, OPERATOR_CUDA),
-        *(
-            (f"{gpu.name}'s compute capability {gpu.capability}", gpu.capability, OPERATOR_CAPABILITY)
-            for gpu in facts.gpus
-        ),
-    ]
     return [
-        f"targets.{target}.lora_operator: it needs {needed}, {what} is older: set it to false."
-        for target in targets
-        for what, has, needed in asks
-        if has and _version(has) < _version(needed)
+        f"targets.{target}.lora_operator: it needs compute capability {OPERATOR_CAPABILITY}, {gpu.name} has "
+        f"{gpu.capability}: set it to false."
+        for target in needs.lora_operator
+        for gpu in facts.gpus
+        if needs.providers[target] == CUDA_PROVIDER and _version(gpu.capability) < _version(OPERATOR_CAPABILITY)
     ]
 
 

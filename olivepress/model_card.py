@@ -70,9 +70,9 @@ the data sets named there and say nothing about others. The base's licence and l
 """
 
 NATIVE = """
-`model/{library}` is native code, which ONNX Runtime loads with the model: Linux on x86-64, an NVIDIA driver for CUDA
-12.1 or newer, and a GPU of compute capability 8.0 or higher. It was built from the pipeline's own sources
-(`olivepress/native`). Its hash is in `manifest.json`: check it as you would a program's.
+`model/{library}` is native code, which ONNX Runtime loads with the model: Linux on x86-64, and for a CUDA target a GPU
+of compute capability 8.0 or higher. It was built from the pipeline's own sources (`olivepress/native`). Its hash is in
+`manifest.json`: check it as you would a program's.
 """
 
 

@@ -74,10 +74,9 @@ PHI = Needs(
             {"lora_operator": False},
             "targets.cuda-int4.lora_operator: the operator is not built: run make lora-operator",
         ),
-        ({"driver_cuda": "12.0"}, "targets.cuda-int4.lora_operator: it needs 12.1, the driver's CUDA 12.0 is older"),
         (
             {"gpus": (replace(A10, name="Tesla T4", capability="7.5"),)},
-            "targets.cuda-int4.lora_operator: it needs 8.0, Tesla T4's compute capability 7.5 is older",
+            "targets.cuda-int4.lora_operator: it needs compute capability 8.0, Tesla T4 has 7.5: set it to false.",
         ),
     ],
 )

@@ -144,6 +144,15 @@ def test_the_number_of_threads_changes_no_bit(tokens):
     np.testing.assert_array_equal(one, three)
 
 
+@pytest.mark.parametrize("rank_of_b", [0, 7, 9])
+def test_an_adapter_whose_matrices_do_not_go_together_is_refused(rank_of_b):
+    values = feeds(1, k=64, n=64, rank=8)
+    values["b"] = np.zeros((rank_of_b, 64), np.float16)
+    shapes = {name: (*value.shape[:-1], None) for name, value in values.items()}
+    with pytest.raises(Exception, match=r"the adapter's A \[rank, K\] and B \[rank, N\] do not go together"):
+        session("LoraAdd", shapes | {"a": (None, 64), "b": (None, 64)}, 1, threads=1).run(None, values)
+
+
 # ---- where they go in a graph ----
 
 

@@ -68,6 +68,7 @@ static Status *read(const Context *context, Tensor *base, Work *w) {
   ORT(api_input(api, context, 1, &x));
   ORT(api_input(api, context, 2, &a));
   ORT(api_input(api, context, 3, &b));
+  ORT(check_shapes(&x, &a, &b));
   *w = (Work){.base = base->data, .x = x.data, .a = a.data, .b = b.data, .rank = (size_t)a.shape[0]};
   w->k = (size_t)a.shape[1];
   w->n = (size_t)b.shape[1];

@@ -158,6 +158,7 @@ Status *cuda_begin(void *kernel, Context *context) {
   ORT(api_input(api, context, 0, &x));
   ORT(api_input(api, context, 1, &a));
   ORT(api_input(api, context, 2, &b));
+  ORT(check_shapes(&x, &a, &b));
   int k = (int)a.shape[1], n = (int)b.shape[1], rank = (int)a.shape[0];
   const int64_t tokens = tensor_elements(&x) / k;
   ORT(api_output(api, context, 0, x.shape, x.dimensions, &same));

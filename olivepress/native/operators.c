@@ -1,7 +1,6 @@
 // How ONNX Runtime learns of the operators: cuda.c and cpu.c say what each computes.
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "operators.h"
 
@@ -46,13 +45,14 @@ static void release(int *input, int *output) {
   free(output);
 }
 
-#define OPERATOR(compute, in_place, alias)                                                                       \
-  .op = {.version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,                          \
-         .GetInputType = input_type, .GetInputTypeCount = inputs, .GetOutputType = output_type,               \
-         .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = required,               \
-         .GetOutputCharacteristic = required, .GetInputMemoryType = on_the_device, .CreateKernelV2 = create,     \
-         .KernelComputeV2 = compute, .GetStartVersion = version, .GetEndVersion = version,                       \
-         .GetMayInplace = in_place, .ReleaseMayInplace = release, .GetAliasMap = alias, .ReleaseAliasMap = release}
+#define OPERATOR(compute, in_place, alias)                                                                   \
+  .op = {.version = ORT_VERSION, .GetName = name, .GetExecutionProviderType = provider,                      \
+         .GetInputType = input_type, .GetInputTypeCount = inputs, .GetOutputType = output_type,              \
+         .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = required,           \
+         .GetOutputCharacteristic = required, .GetInputMemoryType = on_the_device, .CreateKernelV2 = create, \
+         .KernelComputeV2 = compute, .GetStartVersion = version, .GetEndVersion = version,                   \
+         .GetMayInplace = in_place, .ReleaseMayInplace = release, .GetAliasMap = alias,                      \
+         .ReleaseAliasMap = release}
 
 static const Kind kinds[] = {
     {OPERATOR(cuda_begin, none, first_to_first), "LoraBegin", .inputs = 3, .outputs = 3, .on_cuda = true},

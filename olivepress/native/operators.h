@@ -18,6 +18,14 @@ typedef struct Kernel {
     if (status_) return status_;  \
   } while (0)
 
+// x [.., K], A [rank, K] and B [rank, N] go together: an adapter file may hold any, or one without the other.
+static inline Status *check_shapes(const Tensor *x, const Tensor *a, const Tensor *b) {
+  if (a->dimensions == 2 && b->dimensions == 2 && a->shape[0] == b->shape[0] && x->dimensions &&
+      x->shape[x->dimensions - 1] == a->shape[1])
+    return NULL;
+  return api_create_status(api, "Olive Press's LoRA operator: the adapter's A [rank, K] and B [rank, N] do not go together");
+}
+
 Status *cuda_begin(void *kernel, Context *context);
 Status *cuda_add(void *kernel, Context *context);
 Status *cuda_add_gate(void *kernel, Context *context);

@@ -1,5 +1,6 @@
 """The real pipeline in a temporary clone: what it makes, what reruns, what travels, what reproduces."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from graph import AFTER_TRAVEL, EVERYTHING
+
+from olivepress.lora_operator import BUILD, LIBRARY
 
 ROOT = Path(__file__).parents[2]
 # The README's blocks that need a finished pipeline, by the first word that tells them apart.
@@ -107,6 +110,23 @@ def test_a_smoke_prompt_reruns_smoke_infer_onwards(workspace):
     finally:
         workspace.write("params.yaml", before)
         workspace.repro()
+
+
+def test_a_target_with_native_operators(workspace):
+    """Exported, answered, evaluated and registered with the library, whose hash and nature the release tells."""
+    before = workspace.read("params.yaml")
+    workspace.environment["OLIVEPRESS_LORA_OPERATOR"] = str(BUILD)  # a clone has none of its own
+    try:
+        workspace.write("params.yaml", before.replace("lm_head: int8", "lm_head: int8\n    lora_operator: true"))
+        assert {"auto-opt@cpu-int4", "convert-adapter@travel-cpu-int4", "register@cpu-int4"} <= workspace.repro()
+        release = workspace.folder / "models/onnx/cpu-int4"
+        digest = json.loads((release / "manifest.json").read_text())["files"][f"model/{LIBRARY}"]["sha256"]
+        assert digest == hashlib.sha256((BUILD / LIBRARY).read_bytes()).hexdigest()
+        assert f"`model/{LIBRARY}` is native code" in (release / "README.md").read_text()
+    finally:
+        workspace.write("params.yaml", before)
+        workspace.repro()
+    assert "native code" not in (release / "README.md").read_text()
 
 
 def test_new_travel_data_reruns_that_adapter_and_pushes_little(workspace, tmp_path):

@@ -34,7 +34,7 @@ class Subject:
 
 
 def evaluate(subject: Subject, texts: dict[str, list[str]], sequence_length: int) -> dict[str, Any]:
-    """Losses per data set and step, and agreement of ONNX Runtime with PyTorch per adapter.
+    """Rows, losses per data set and step, and agreement of ONNX Runtime with PyTorch per adapter.
 
     ``texts``: data set -> held-out texts. A set named like an adapter is evaluated with that adapter, too.
     Loss is the mean negative log-likelihood in nats per token over a whole set; perplexity is its exponential.
@@ -100,6 +100,7 @@ def evaluate(subject: Subject, texts: dict[str, list[str]], sequence_length: int
             figures = comparison.compare(torch_runs[adapter], onnx_run, rows, f"{name}: {step}")
             losses[name][step], losses[name][f"{step}_onnx"] = figures
     return {
+        "rows": {name: len(rows) for name, rows in tokens.items()},
         "loss": losses,
         "perplexity": {
             name: {step: round(math.exp(loss), 3) for step, loss in steps.items()} for name, steps in losses.items()

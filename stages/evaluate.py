@@ -31,6 +31,7 @@ Bound = Number(0)
 @click.option("--adapter", "names", multiple=True, help="An adapter to evaluate; repeat for more.")
 @click.option("--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0])
 @click.option("--sequence-length", type=click.IntRange(8), default=1024, help="Tokens a row; longer rows are cut.")
+@click.option("--max-rows", type=click.IntRange(1), default=1000, help="Of each data set, from the first.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="PyTorch's.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="PyTorch's.")
 @click.option(
@@ -57,6 +58,7 @@ def main(
     names: tuple[str, ...],
     provider: str,
     sequence_length: int,
+    max_rows: int,
     dtype: str,
     device: str,
     trust_remote_code: bool,
@@ -81,7 +83,7 @@ def main(
         check_template(template)
         tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
         texts["general"] = [render(template, row, tokenizer) for row in read_rows(general_data)]
-    figures = evaluate(subject, texts, sequence_length)
+    figures = evaluate(subject, {name: rows[:max_rows] for name, rows in texts.items()}, sequence_length)
     missed = misses(figures, Bounds(**bounds))
     if missed:
         raise PressError("evaluate: " + "; ".join(missed) + ". Nothing is registered.")

@@ -47,12 +47,13 @@ static struct {
               const void *beta, void *, int, int, int, int);
 } cuda;
 
-// What belongs to one session's stream: the stream beside it, the event that each waits for, the kernels.
+// What belongs to one session's stream: the stream beside it, the kernels, and an event for each direction in which one
+// stream waits for the other (with one for both, two generators in two threads could take it from each other).
 typedef struct Lane {
   struct Lane *next;
   void *context;
   CUstream stream, beside;
-  CUevent event;
+  CUevent begun, done;
   CUfunction down, up, add, add_gate, add_norm;
 } Lane;
 
@@ -109,7 +110,8 @@ static Status *new_lane(Lane **out, void *context, CUstream stream) {
   TRY(cuda.function(&lane->add_gate, module, "lora_add_gate"));
   TRY(cuda.function(&lane->add_norm, module, "lora_add_norm"));
   TRY(cuda.new_stream(&lane->beside, 1));  // CU_STREAM_NON_BLOCKING
-  TRY(cuda.new_event(&lane->event, 2));    // CU_EVENT_DISABLE_TIMING
+  TRY(cuda.new_event(&lane->begun, 2));    // CU_EVENT_DISABLE_TIMING
+  TRY(cuda.new_event(&lane->done, 2));
   *out = lanes = lane;
   return NULL;
 }
@@ -174,8 +176,8 @@ Status *cuda_begin(void *kernel, Context *context) {
     ORT(product(context, &t, &x, &a, true));
     return product(context, &delta, &t, &b, false);
   }
-  TRY(cuda.record(lane->event, lane->stream));
-  TRY(cuda.wait(lane->beside, lane->event, 0));
+  TRY(cuda.record(lane->begun, lane->stream));
+  TRY(cuda.wait(lane->beside, lane->begun, 0));
   ORT(launch(lane->down, rank, 1, 128, lane->beside, (void *[]){&x.data, &a.data, &t.data, &k}));
   return launch(lane->up, (n + 127) / 128, 1, 256, lane->beside,
                 (void *[]){&t.data, &b.data, &delta.data, &rank, &n});
@@ -191,8 +193,8 @@ static Status *finish(const Context *context, Tensor *base, Tensor *delta, int64
   *tokens = t.shape[0];
   if (!t.shape[1]) delta->data = NULL;
   if (!delta->data || *tokens != 1) return NULL;
-  TRY(cuda.record((*lane)->event, (*lane)->beside));
-  TRY(cuda.wait((*lane)->stream, (*lane)->event, 0));
+  TRY(cuda.record((*lane)->done, (*lane)->beside));
+  TRY(cuda.wait((*lane)->stream, (*lane)->done, 0));
   return NULL;
 }
 

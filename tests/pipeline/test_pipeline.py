@@ -45,6 +45,8 @@ def test_it_answers_and_the_adapters_speak_differently(workspace):
 def test_fine_tuning_wins_and_the_export_loses_nothing(workspace):
     figures = json.loads(workspace.read("results/quality/evaluate/cpu-int4.json"))
     for adapter in ("travel", "cooking"):
+        held_out = json.loads(workspace.read(f"results/quality/prepare/{adapter}.json"))["held_out"]["rows"]
+        assert figures["rows"][adapter] == held_out
         loss = figures["loss"][adapter]
         assert loss["finetuned"] < loss["quantized"] - 1
         assert abs(loss["finetuned_onnx"] - loss["finetuned"]) < 0.02
@@ -112,13 +114,16 @@ def test_a_smoke_prompt_reruns_smoke_infer_onwards(workspace):
         workspace.repro()
 
 
-def test_a_target_with_native_operators(workspace):
+def test_a_target_with_native_operators_and_a_bound_on_what_is_evaluated(workspace):
     """Exported, answered, evaluated and registered with the library, whose hash and nature the release tells."""
     before = workspace.read("params.yaml")
     workspace.environment["OLIVEPRESS_LORA_OPERATOR"] = str(BUILD)  # a clone has none of its own
     try:
-        workspace.write("params.yaml", before.replace("lm_head: int8", "lm_head: int8\n    lora_operator: true"))
+        changed = before.replace("lm_head: int8", "lm_head: int8\n    lora_operator: true")
+        workspace.write("params.yaml", changed.replace("max_rows: 1000", "max_rows: 20"))
         assert {"auto-opt@cpu-int4", "convert-adapter@travel-cpu-int4", "register@cpu-int4"} <= workspace.repro()
+        figures = json.loads(workspace.read("results/quality/evaluate/cpu-int4.json"))
+        assert figures["rows"] == {"travel": 20, "cooking": 20, "general": 20}
         release = workspace.folder / "models/onnx/cpu-int4"
         digest = json.loads((release / "manifest.json").read_text())["files"][f"model/{LIBRARY}"]["sha256"]
         assert digest == hashlib.sha256((BUILD / LIBRARY).read_bytes()).hexdigest()

@@ -86,7 +86,7 @@ def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
             else:
                 models.export_ours(work / "int4", work / name, target, **OURS[name])
                 for adapter in adapters_of(name):
-                    models.convert_adapter(work / adapter, work / name, work / f"{adapter}.onnx_adapter")
+                    models.convert_adapter(work / adapter, work / name, work / f"{name}-{adapter}.onnx_adapter")
 
 
 @main.command()
@@ -204,7 +204,8 @@ def all_cases(work: Path, provider: str, what: tuple[str, ...]) -> Iterator[dict
         else:
             adapters["no adapter"] = None
         if name in OURS:
-            adapters |= {adapter.replace("-", " "): work / f"{adapter}.onnx_adapter" for adapter in adapters_of(name)}
+            for adapter in adapters_of(name):
+                adapters[adapter.replace("-", " ")] = work / f"{name}-{adapter}.onnx_adapter"
         for graph in (False, True) if provider == CUDA else (False,):
             for adapter, file in adapters.items():
                 yield {

@@ -166,7 +166,7 @@ def export_ours(
     """As stages/auto_opt.py exports it."""
     from olivepress.gate_up import pack_gate_up
     from olivepress.lora_inputs import add_lora_inputs
-    from olivepress.lora_operator import LIBRARY, ship
+    from olivepress.lora_operator import ship
     from olivepress.onnx_export import export
     from olivepress.rotary_caches import replace_if
     from olivepress.session_options import set_session_options
@@ -177,7 +177,7 @@ def export_ours(
     add_lora_inputs(out / "model.onnx", lora_inputs, operator=target.provider if operator else None)
     if operator:
         ship(out)
-    set_session_options(out, target.provider, cuda_graph=True, library=LIBRARY if operator else None)
+    set_session_options(out, target.provider, cuda_graph=True)
 
 
 def convert_adapter(adapter: Path, model: Path, out: Path) -> None:

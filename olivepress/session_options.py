@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
+from olivepress.lora_operator import LIBRARY
 
-def set_session_options(
-    folder: Path, provider: str, *, cuda_graph: bool, original_length: int | None = None, library: str | None = None
-) -> None:
+
+def set_session_options(folder: Path, provider: str, *, cuda_graph: bool, original_length: int | None = None) -> None:
     """Write the options for ``provider`` into ``folder``'s genai_config.json.
 
-    ``library`` is the file in ``folder`` that holds the graph's custom operators, which GenAI then loads with it.
+    Where the folder has the LoRA operators' library, GenAI is told to load it.
 
     CPU: the number of threads is left to ONNX Runtime, one per physical core of the machine that loads the model. The
     key has to be there and be 0: without it GenAI takes half of the logical processors, at most 16, which on a machine
@@ -26,8 +26,8 @@ def set_session_options(
     options = config["model"]["decoder"]["session_options"]
     if provider == "CPUExecutionProvider":
         options["intra_op_num_threads"] = 0
-    if library:
-        options["custom_ops_library"] = library
+    if (folder / LIBRARY).is_file():
+        options["custom_ops_library"] = LIBRARY
     for entry in options["provider_options"]:
         if "cuda" in entry:
             entry["cuda"]["enable_cuda_graph"] = "1" if cuda_graph else "0"

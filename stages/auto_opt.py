@@ -7,7 +7,7 @@ import click
 from olivepress import checkpoint
 from olivepress.gate_up import pack_gate_up
 from olivepress.lora_inputs import BLOCKS, add_lora_inputs
-from olivepress.lora_operator import LIBRARY, check_built, ship
+from olivepress.lora_operator import check_built, ship
 from olivepress.olive_pass import PROVIDERS
 from olivepress.onnx_export import ACTIVATIONS, HEADS, MODEL, Target, export
 from olivepress.outputs import sizes, whole, write_json
@@ -58,13 +58,7 @@ def main(
         count = add_lora_inputs(scratch / MODEL, lora_inputs, operator=provider if lora_operator else None)
         if lora_operator:
             ship(scratch)
-        set_session_options(
-            scratch,
-            provider,
-            cuda_graph=cuda_graph,
-            original_length=original_length,
-            library=LIBRARY if lora_operator else None,
-        )
+        set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=original_length)
         checkpoint.carry_licence(model, scratch)
     files = sizes(out)
     write_json(quality, {"bytes": sum(files.values()), "lora_projections": count, "files": files})

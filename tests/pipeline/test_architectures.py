@@ -38,7 +38,7 @@ from olivepress.gate_up import pack_gate_up
 from olivepress.generation import Chatbot
 from olivepress.lora import LoraSettings, finetune
 from olivepress.lora_inputs import PROJECTION, add_lora_inputs, projections
-from olivepress.lora_operator import LIBRARY, ship
+from olivepress.lora_operator import ship
 from olivepress.olive_quantize import quantize_olive
 from olivepress.onnx_adapter import convert
 from olivepress.onnx_export import MODEL, Target, export
@@ -101,7 +101,7 @@ class Pressed:
         assert pack_gate_up(out / MODEL) == LAYERS
         if operator:
             ship(out)
-            set_session_options(out, TARGET.provider, cuda_graph=False, library=LIBRARY)
+            set_session_options(out, TARGET.provider, cuda_graph=False)
         return add_lora_inputs(out / MODEL, lora_inputs, operator=TARGET.provider if operator else None)
 
     def adapter(self, targets: str) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ compared is graphs on with graphs off, token by token.
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,18 @@ def test_generators_side_by_side(loaded, expected):
             generator.generate_next_token()
     for name, generator in generators:
         assert answer(generator) == expected[name], name
+
+
+def test_generators_in_threads(exported, expected):
+    """One thread for each of ten generators of one session: two different adapters' kernels meet on its streams.
+
+    Graphs off: ONNX Runtime replays none in several threads (its CUDA provider's page says so).
+    """
+    loaded = Loaded(exported, graphs=False)
+    with ThreadPoolExecutor(2 * len(NAMES)) as pool:
+        for _ in range(3):
+            found = list(pool.map(loaded.decode, [*NAMES, *NAMES]))
+            assert found == [expected[name] for name in [*NAMES, *NAMES]]
 
 
 def test_two_models_in_one_process(exported, expected):

@@ -20,6 +20,8 @@ ARCHITECTURE = "compute_80"  # Ampere and what came after it: the driver compile
 TARGET = "x86_64-linux-gnu.2.28"  # the oldest glibc that ONNX Runtime's wheels run on
 # cpu_loops.c's variants: name -> instruction set
 PROCESSORS = {"v4": "x86_64_v4", "v3": "x86_64_v3", "v1": "x86_64"}
+# and matmul_loops.c's
+PRODUCTS = {"vnni": "cascadelake", "v3": "x86_64_v3", "v1": "x86_64"}
 # psabi: of vectors wider than the oldest processor has, which are passed to inlined functions only
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-psabi"]
 
@@ -77,6 +79,8 @@ def build(out: Path) -> None:
         for name, processor in PROCESSORS.items():
             flags = [f"-mcpu={processor}", "-mprefer-vector-width=512", f"-DLOOPS=loops_{name}"]
             objects.append(compile_c("cpu_loops.c", scratch, *flags))
+        for name, processor in PRODUCTS.items():
+            objects.append(compile_c("matmul_loops.c", scratch, f"-mcpu={processor}", f"-DPRODUCTS=products_{name}"))
         zig(scratch, "-shared", "-s", "-o", str(scratch / LIBRARY), *objects, "-ldl", "-lpthread", "-lm")
         stamp(out).write_text(digest(), encoding="utf-8")
         (scratch / LIBRARY).replace(out)

@@ -85,6 +85,7 @@ def add_lora_inputs(model_path: Path, which: str = "all", *, operator: str | Non
     if operator:
         model.opset_import.add(domain=operators.kind.domain, version=1)
         nodes = [node for node in nodes if node.name not in operators.replaced]
+        operators.take_products(nodes)
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.save(model, model_path)

@@ -2,7 +2,8 @@
 
 The node after a projection has to wait for LoRA's share, so the operator does that node's work too where it is one of
 two that the GenAI builder writes: the gated SiLU of an MLP whose gate and up are one matrix (olivepress/gate_up.py),
-and the RMSNorm over the sum with the residual stream. olivepress/native says what each operator computes.
+and the RMSNorm over the sum with the residual stream. On a CPU the products of int4 and int8 weights are the project's
+own, too. olivepress/native says what each operator computes.
 """
 
 from collections import defaultdict
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Kind:
     """The operators for one execution provider: their ONNX domain, the float type that they compute in, how many values
-    they read at a time, whether a node before the projection starts LoRA's share beside it."""
+    they read at a time, whether a node before the projection starts LoRA's share beside it, whether there is a
+    MatMulNBits among them."""
 
     domain: str
     element: str
     multiple: int
     begins: bool
+    multiplies: bool
 
 
 KINDS = {
-    "CUDAExecutionProvider": Kind("olivepress.cuda", "FLOAT16", 8, True),
-    "CPUExecutionProvider": Kind("olivepress.cpu", "FLOAT", 16, False),
+    "CUDAExecutionProvider": Kind("olivepress.cuda", "FLOAT16", 8, True, False),
+    "CPUExecutionProvider": Kind("olivepress.cpu", "FLOAT", 16, False, True),
 }
 MAX_NORM = 16_384  # outputs that lora_add_norm (lora.cu) keeps in a block's registers
 
@@ -71,6 +74,18 @@ class Operators:
             or self._make("LoraAdd", inputs, [output], prefix)
         )
         return [*before, node, after]
+
+    def take_products(self, nodes: "list[onnx.NodeProto]") -> None:
+        """Turn every MatMulNBits of ``nodes`` into the project's own, which has the same inputs, where it can be."""
+        if not self.kind.multiplies:
+            return
+        for node in nodes:
+            if node.op_type != "MatMulNBits" or len(node.input) != 4:  # without zero points, or with more than them
+                continue
+            has = {attribute.name: attribute.i for attribute in node.attribute}
+            known = has["accuracy_level"] == 4 and has["bits"] in (4, 8) and has["block_size"] in (32, 64, 128)
+            if known and has["K"] % has["block_size"] == 0:
+                node.domain = self.kind.domain
 
     def _check(self, node: "onnx.NodeProto") -> int:
         """How many outputs the projection has."""

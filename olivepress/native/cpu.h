@@ -1,7 +1,8 @@
-// What cpu.c asks of cpu_loops.c, which is compiled once for each kind of processor.
+// What cpu.c asks of cpu_loops.c and matmul_loops.c, which are compiled once for each kind of processor.
 
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __AVX512F__
 enum { LANES = 16 };
@@ -14,6 +15,7 @@ enum {
   ROWS = 4,         // of A or B at a time
   ROWS_A_TASK = 8,  // of A
   COLUMNS = 512,    // of B in one task
+  ROWS_A_PRODUCT = 32,  // of a matrix of few bits in one task
 };
 
 // One operator's inputs and outputs, as in cpu.c; ``t`` [tokens, rank] and ``squares`` [tokens, chunks] are scratch.
@@ -33,4 +35,21 @@ typedef struct Loops {
   Task *down, *add, *add_gate, *add_norm, *norm;
 } Loops;
 
+// MatMulNBits: x [tokens, k], weights [n, blocks, block] of 4 or 8 bits, scales [n, blocks], zeros [n, zero_bytes],
+// y [tokens, n]. Scratch: x as int8, and for each block its step and that times the sum of its int8, [tokens, stride]
+// each, where ``stride`` is ``blocks`` up to a multiple of 8, and what is beyond them is 0.
+typedef struct Product {
+  const float *x, *scales;
+  const uint8_t *weights, *zeros;
+  float *y, *steps, *sums;
+  int8_t *integers;
+  size_t tokens, k, n, bits, block, blocks, stride, zero_bytes;
+} Product;
+
+// A task: one token; ROWS_A_PRODUCT rows of weights, all tokens.
+typedef struct Products {
+  Task *quantize, *product;
+} Products;
+
+extern const Products products_vnni, products_v3, products_v1;
 extern const Loops loops_v4, loops_v3, loops_v1;

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum { ORT_VERSION = 18 };              // of the interface: the first that has aliases for custom operators
-enum { ORT_FLOAT = 1, ORT_FLOAT16 = 10 };  // ONNXTensorElementDataType
+enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_FLOAT16 = 10 };  // ONNXTensorElementDataType
 enum { ORT_CUDA_CUBLAS_HANDLE = 10002 };  // CudaResource
 
 typedef struct OrtStatus Status;
@@ -66,6 +66,9 @@ static inline Status *api_add_domain(const Api *api, void *options, void *domain
 }
 static inline Status *api_float(const Api *api, const void *info, const char *name, float *value) {
   return ENTRY(85, const void *, const char *, float *)(info, name, value);  // KernelInfoGetAttribute_float
+}
+static inline Status *api_int(const Api *api, const void *info, const char *name, int64_t *value) {
+  return ENTRY(86, const void *, const char *, int64_t *)(info, name, value);  // KernelInfoGetAttribute_int64
 }
 static inline Status *api_stream(const Api *api, const Context *context, void **stream) {
   return ENTRY(193, const Context *, void **)(context, stream);  // KernelContext_GetGPUComputeStream

@@ -10,13 +10,20 @@ typedef struct Kind {
   Op op;
   const char *name;
   size_t inputs, outputs;
-  bool on_cuda, epsilon;
+  bool on_cuda, epsilon, few_bits;
 } Kind;
 
 static Status *create(const Op *op, const Api *given, const void *info, void **out) {
   Kernel *kernel = calloc(1, sizeof *kernel);
   *out = kernel;
-  return ((const Kind *)op)->epsilon ? api_float(api, info, "epsilon", &kernel->epsilon) : NULL;
+  if (((const Kind *)op)->epsilon) ORT(api_float(api, info, "epsilon", &kernel->epsilon));
+  if (((const Kind *)op)->few_bits) {
+    ORT(api_int(api, info, "K", &kernel->k));
+    ORT(api_int(api, info, "N", &kernel->n));
+    ORT(api_int(api, info, "bits", &kernel->bits));
+    ORT(api_int(api, info, "block_size", &kernel->block));
+  }
+  return NULL;
 }
 static const char *name(const Op *op) { return ((const Kind *)op)->name; }
 static size_t inputs(const Op *op) { return ((const Kind *)op)->inputs; }
@@ -25,6 +32,7 @@ static const char *provider(const Op *op) {
   return ((const Kind *)op)->on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
 }
 static int input_type(const Op *op, size_t index) {  // on a CPU only A and B, the third and fourth, are float16
+  if (((const Kind *)op)->few_bits) return index % 2 ? ORT_UINT8 : ORT_FLOAT;
   return ((const Kind *)op)->on_cuda || index == 2 || index == 3 ? ORT_FLOAT16 : ORT_FLOAT;
 }
 static int output_type(const Op *op, size_t index) { return ((const Kind *)op)->on_cuda ? ORT_FLOAT16 : ORT_FLOAT; }
@@ -62,6 +70,7 @@ static const Kind kinds[] = {
     {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
+    {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
 };
 
 __attribute__((visibility("default"))) Status *RegisterCustomOps(void *options, const ApiBase *base) {

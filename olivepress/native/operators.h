@@ -8,7 +8,8 @@
 extern const Api *api;
 
 typedef struct Kernel {
-  float epsilon;  // of a norm
+  float epsilon;             // of a norm
+  int64_t k, n, bits, block;  // of MatMulNBits
 } Kernel;
 
 // Leave the function with ONNX Runtime's complaint, if it has one.
@@ -33,3 +34,4 @@ Status *cuda_add_norm(void *kernel, Context *context);
 Status *cpu_add(void *kernel, Context *context);
 Status *cpu_add_gate(void *kernel, Context *context);
 Status *cpu_add_norm(void *kernel, Context *context);
+Status *cpu_matmul(void *kernel, Context *context);

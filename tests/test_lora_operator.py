@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import one_operator
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -78,14 +79,7 @@ def session(op_type: str, shapes: dict[str, tuple], outputs: int, threads: int) 
     names = ["y", "sum"][:outputs]
     attributes = {"epsilon": EPSILON} if op_type == "LoraAddNorm" else {}
     node = helper.make_node(op_type, list(shapes), names, domain="olivepress.cpu", **attributes)
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
-    graph = helper.make_graph([node], "one", inputs, results)
-    domains = [helper.make_opsetid("", 21), helper.make_opsetid("olivepress.cpu", 1)]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(built()))
-    model = helper.make_model(graph, opset_imports=domains, ir_version=10)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return one_operator.session(node, inputs, threads)
 
 
 def feeds(tokens: int, k: int, n: int, rank: int) -> dict[str, np.ndarray]:

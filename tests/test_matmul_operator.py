@@ -1,6 +1,7 @@
 """The CPU's product with quantized weights: against its arithmetic in float64 and against ONNX Runtime's operator."""
 
 import numpy as np
+import one_operator
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -43,19 +44,9 @@ class Weights:
             inputs |= {"scales": self.scales.ravel(), "zeros": inputs["zeros"].ravel()}
         attributes = {"K": self.k, "N": self.n, "bits": self.bits, "block_size": self.block, "accuracy_level": 4}
         node = helper.make_node("MatMulNBits", ["x", *inputs], ["y"], domain=domain, **attributes)
-        graph = helper.make_graph(
-            [node],
-            "one",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "tokens", self.k])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in inputs.items()],
-        )
-        domains = [helper.make_opsetid("", 21), helper.make_opsetid(domain, 1)]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.register_custom_ops_library(str(built()))
-        model = helper.make_model(graph, opset_imports=domains, ir_version=10)
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "tokens", self.k])
+        weights = [numpy_helper.from_array(value, name) for name, value in inputs.items()]
+        return one_operator.session(node, [x], threads, weights)
 
     def run(self, x: np.ndarray, domain: str = "olivepress.cpu", threads: int = 2) -> np.ndarray:
         return self.session(domain, threads).run(None, {"x": x})[0]

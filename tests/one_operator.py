@@ -1,0 +1,22 @@
+"""A session of one node, for the tests of the native operators on a CPU."""
+
+from collections.abc import Sequence
+
+import onnxruntime
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+
+from olivepress.lora_operator import built
+
+
+def session(
+    node: NodeProto, inputs: Sequence[ValueInfoProto], threads: int, weights: Sequence[TensorProto] = ()
+) -> onnxruntime.InferenceSession:
+    """``node`` with the library loaded: its outputs are float32 of any shape, ``weights`` its constant inputs."""
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output]
+    graph = helper.make_graph([node], "one", inputs, results, weights)
+    domains = [helper.make_opsetid("", 21), helper.make_opsetid(node.domain, 1)]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.register_custom_ops_library(str(built()))
+    model = helper.make_model(graph, opset_imports=domains, ir_version=10)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

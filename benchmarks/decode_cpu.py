@@ -57,6 +57,7 @@ SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "base-threads-0": ("base", {THREADS: 0}),
     **{f"raw-{rank}-threads-0": (f"raw-{rank}", {THREADS: 0}) for rank in RANKS},
 }
+CORES = len(os.sched_getaffinity(0))  # that this process may use: `taskset -c 0,1` measures a part of a bigger machine
 Folder = click.Path(path_type=Path, file_okay=False)
 work_option = click.option("--work", type=Folder, default=ROOT / "models/bench-cpu", help="Scratch folder.")
 results_option = click.option(
@@ -262,7 +263,7 @@ def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return {
         "cpu": next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()),
-        "cores": os.cpu_count(),
+        "cores": CORES,
         "onnxruntime": onnxruntime.__version__,
         "onnxruntime_genai": onnxruntime_genai.__version__,
         "python": platform.python_version(),
@@ -273,10 +274,9 @@ def bandwidth() -> float:
     """GB/s of reading 1 GiB on all cores: the best of five sums over integers."""
     import numpy as np
 
-    cores = os.cpu_count() or 1
-    data = np.ones((cores, (1 << 27) // cores), np.int64)
+    data = np.ones((CORES, (1 << 27) // CORES), np.int64)
     seconds = []
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(CORES) as pool:
         for _ in range(6):
             start = time.perf_counter()
             list(pool.map(np.add.reduce, data))
@@ -333,7 +333,7 @@ def _llama(work: Path, adapter: str, rank: int | None, python: Path, sizes: dict
     folder = work / "llama"
 
     def start() -> Callable[[int, int], tuple[float, float, list[int]]]:
-        command = [python, ROOT / "benchmarks/llama_worker.py", folder / "model.gguf", str(os.cpu_count())]
+        command = [python, ROOT / "benchmarks/llama_worker.py", folder / "model.gguf", str(CORES)]
         if rank:
             command.append(folder / f"rank-{rank}.gguf")
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -375,7 +375,7 @@ def table(record: dict[str, Any]) -> str:
         sooner = f"{prefill[rival] / prefill[name]:.2f}" if rival in speed else ""
         read = found["bytes_per_token"]
         lines.append(
-            f"| {model} | {adapter} | {speed[name]:.0f} | {times} | {read / 1e6:.0f} | "
+            f"| {model} | {adapter} | {speed[name]:.3g} | {times} | {read / 1e6:.0f} | "
             f"{speed[name] * read / rate / 1e9:.0%} | {prefill[name]:.0f} | {sooner} |"
         )
     return "\n".join(lines)

@@ -125,6 +125,19 @@ def test_blocks_of_zeros_and_outliers(bits, block):
 
 
 @pytest.mark.parametrize(("bits", "block"), KINDS)
+@pytest.mark.parametrize("odd", [np.nan, -np.nan, np.inf, -np.inf])
+def test_what_no_integer_says_is_passed_on(bits, block, odd):
+    """A token with an infinite or undefined value has no product; the tokens beside it have theirs."""
+    weights = Weights(bits, block, 48, 11 * block)
+    x = tokens(9, weights.k)
+    wanted = weights.check(x)
+    x[:, 3, 5 * block + 7] = odd
+    y = weights.run(x)
+    assert np.isnan(y[:, 3]).all()
+    np.testing.assert_array_equal(np.delete(y, 3, axis=1), np.delete(wanted, 3, axis=1))
+
+
+@pytest.mark.parametrize(("bits", "block"), KINDS)
 @pytest.mark.parametrize("blocks", [8, 13])
 def test_as_onnx_runtimes_own(bits, block, blocks):
     """Which rounds x by the same rule; the few values that fall between two integers may go the other way."""

@@ -2,7 +2,7 @@
 // this file for three kinds of processor: PRODUCTS is the name of what each gives.
 //
 // x is rounded to int8 by blocks, as ONNX Runtime does at accuracy_level 4; a block's product with a row of weights is
-// exact, and its scales are float32. Zero points come last: sum((w - zero) * x) = sum(w * x) - zero * sum(x).
+// exact, and its scales are float32. Zero points are taken apart: sum((w - zero) * x) = sum(w * x) - zero * sum(x).
 
 #include "cpu.h"
 
@@ -15,15 +15,23 @@
 
 #define UNROLLED __attribute__((always_inline)) static inline
 
+// BYTES of a vector; rows of weights that share what is read of x: as many as the registers hold sums of.
+#ifdef __AVX512VNNI__
+enum { BYTES = 64, HEIGHT = 2 };
+#else
+enum { BYTES = 32, HEIGHT = 1 };
+#endif
+
 enum {
   TOGETHER = 8,  // tokens that share what is read and unpacked of the weights
+  BLOCKS = 8,    // whose scales are taken at once
   AHEAD = 1024,  // bytes: a row is too short for the processor to foresee what is read next
 };
 
-// Where element j of a block is kept: with 4 bits, even and odd ones apart for every 32 bytes of weights, for a byte
-// holds one of each.
+// Where element j of a block is kept: with 4 bits, even and odd ones apart for every BYTES of weights, for a byte holds
+// one of each.
 static inline size_t place(size_t j, size_t bits, size_t block) {
-  const size_t unit = block < 64 ? block : 64;
+  const size_t unit = block < 2 * BYTES ? block : 2 * BYTES;
   return bits == 8 ? j : j / unit * unit + j % 2 * (unit / 2) + j % unit / 2;
 }
 
@@ -31,8 +39,20 @@ UNROLLED void quantize_token(const Product *p, size_t token, const size_t bits, 
   const float *x = p->x + token * p->k;
   int8_t *to = p->integers + token * p->k;
   for (size_t b = 0; b < p->blocks; ++b, x += block, to += block) {
-    float most = 0;
-    for (size_t j = 0; j < block; ++j) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+    uint32_t magnitude = 0;  // of the largest: without its sign a float is ordered as its bits are
+    for (size_t j = 0; j < block; ++j) {
+      uint32_t unsigned_bits;
+      memcpy(&unsigned_bits, x + j, sizeof unsigned_bits);
+      unsigned_bits &= 0x7fffffff;
+      magnitude = unsigned_bits > magnitude ? unsigned_bits : magnitude;
+    }
+    if (magnitude >= 0x7f800000) {  // infinite or NaN, which int8 cannot say: the product is NaN
+      memset(to, 0, block);
+      p->steps[token * p->stride + b] = p->sums[token * p->stride + b] = NAN;
+      continue;
+    }
+    float most;
+    memcpy(&most, &magnitude, sizeof most);
     const float scale = most > 0 ? 127 / most : 0;
     int total = 0;
     int8_t rounded[128];
@@ -49,8 +69,56 @@ UNROLLED void quantize_token(const Product *p, size_t token, const size_t bits, 
 
 #ifdef __AVX2__
 
-// A block's weights as bytes, in the order of ``place``: with AVX2 8 bits are two times 4, low and high, since no 16 bits
-// hold the sum of two products of 8 by 8.
+typedef float Sums __attribute__((vector_size(BYTES)));  // one value in parts
+
+#ifdef __AVX512VNNI__
+
+enum { VECTORS = 2 };  // of a block's weights
+
+// A block's weights as bytes, in the order of ``place``; a block of 32 fills half a vector, and zeros the other.
+UNROLLED void unpack(__m512i *w, const uint8_t *from, const size_t bits, const size_t block) {
+  if (bits == 8) {
+    w[0] = block == 32 ? _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)from)) : _mm512_loadu_si512(from);
+    if (block == 128) w[1] = _mm512_loadu_si512(from + 64);
+    return;
+  }
+  const __m512i low = _mm512_set1_epi8(15);
+  if (block == 128) {
+    const __m512i both = _mm512_loadu_si512(from);
+    w[0] = _mm512_and_si512(both, low);
+    w[1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+  } else if (block == 64) {
+    const __m256i both = _mm256_loadu_si256((const __m256i *)from);
+    const __m512i pair = _mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1);
+    w[0] = _mm512_and_si512(pair, low);
+  } else {
+    const __m128i both = _mm_loadu_si128((const __m128i *)from);
+    const __m512i pair = _mm512_zextsi256_si512(_mm256_set_m128i(_mm_srli_epi16(both, 4), both));
+    w[0] = _mm512_and_si512(pair, low);
+  }
+}
+
+// The product of a block's weights and activations, in parts.
+UNROLLED Sums dot(const __m512i *w, const int8_t *x, const size_t bits, const size_t block) {
+  __m512i total = _mm512_setzero_si512();
+  if (block == 32)
+    total = _mm512_dpbusd_epi32(total, w[0], _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)x)));
+  else
+    for (size_t i = 0; i < block / 64; ++i) total = _mm512_dpbusd_epi32(total, w[i], _mm512_loadu_si512(x + 64 * i));
+  return _mm512_cvtepi32_ps(total);
+}
+
+static inline Sums widen(__m256 lanes) { return _mm512_zextps256_ps512(lanes); }
+static inline __m256 halve(Sums y) { return _mm256_add_ps(_mm512_castps512_ps256(y), _mm512_extractf32x8_ps(y, 1)); }
+
+typedef __m512i Bytes;
+
+#else
+
+enum { VECTORS = 8 };
+
+// A block's weights as bytes, in the order of ``place``: 8 bits are two times 4, low and high, since no 16 bits hold
+// the sum of two products of 8 by 8.
 UNROLLED void unpack(__m256i *w, const uint8_t *from, const size_t bits, const size_t block) {
   const __m256i low = _mm256_set1_epi8(15);
   if (bits == 4 && block == 32) {
@@ -60,26 +128,14 @@ UNROLLED void unpack(__m256i *w, const uint8_t *from, const size_t bits, const s
   }
   for (size_t i = 0; i < block * bits / 256; ++i) {
     const __m256i both = _mm256_loadu_si256((const __m256i *)from + i);
-#ifdef __AVX512VNNI__
-    if (bits == 8) {
-      w[i] = both;
-      continue;
-    }
-#endif
     w[2 * i] = _mm256_and_si256(both, low);
     w[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
   }
 }
 
-// The product of a block's weights and activations, in eight parts.
-UNROLLED __m256i dot(const __m256i *w, const int8_t *x, const size_t bits, const size_t block) {
+// The product of a block's weights and activations, in parts; 16 bits hold 8 pairs of products of 15 by 127.
+UNROLLED Sums dot(const __m256i *w, const int8_t *x, const size_t bits, const size_t block) {
   const __m256i *values = (const __m256i *)x;
-#ifdef __AVX512VNNI__
-  __m256i total = _mm256_setzero_si256();
-  for (size_t i = 0; i < block / 32; ++i) total = _mm256_dpbusd_epi32(total, w[i], _mm256_loadu_si256(values + i));
-  return total;
-#else
-  // 16 bits hold 8 pairs of products of 15 by 127
   const size_t apart = bits / 4;
   __m256i sums[2] = {};
   for (size_t i = 0; i < block / 32; ++i) {
@@ -89,71 +145,90 @@ UNROLLED __m256i dot(const __m256i *w, const int8_t *x, const size_t bits, const
       sums[half] = i ? _mm256_add_epi16(sums[half], pairs) : pairs;
     }
   }
-  const __m256i total = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(1));
-  return bits == 4 ? total : _mm256_add_epi32(total, _mm256_madd_epi16(sums[1], _mm256_set1_epi16(16)));
-#endif
+  __m256i total = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(1));
+  if (bits == 8) total = _mm256_add_epi32(total, _mm256_madd_epi16(sums[1], _mm256_set1_epi16(16)));
+  return _mm256_cvtepi32_ps(total);
 }
 
-static inline float sum(__m256 lanes) {
+static inline Sums widen(__m256 lanes) { return lanes; }
+static inline __m256 halve(Sums y) { return y; }
+
+typedef __m256i Bytes;
+
+#endif
+
+static inline float sum(Sums y) {
+  const __m256 lanes = halve(y);
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-// Scale times zero point of the row's blocks b to b + 8.
-UNROLLED __m256 zeros(const Product *p, size_t row, size_t b, const size_t bits) {
-  const float *scales = p->scales + row * p->blocks + b;
-  const uint8_t *from = p->zeros + row * p->zero_bytes + b * bits / 8;
-  float zero[8] = {}, scale[8] = {};
-  if (b + 8 <= p->blocks) {
+// The row's scales and zero points of blocks b to b + BLOCKS; 0 for what is beyond the last.
+UNROLLED void take_scales(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *zeros) {
+  const float *from = p->scales + row * p->blocks + b;
+  const uint8_t *packed = p->zeros + row * p->zero_bytes + b * bits / 8;
+  const size_t count = p->blocks - b;
+  if (count >= BLOCKS) {
     __m256i whole;
     if (bits == 8) {
-      whole = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)from));
+      whole = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)packed));
     } else {
       int nibbles;
-      memcpy(&nibbles, from, sizeof nibbles);
+      memcpy(&nibbles, packed, sizeof nibbles);
       whole = _mm256_srlv_epi32(_mm256_set1_epi32(nibbles), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
       whole = _mm256_and_si256(whole, _mm256_set1_epi32(15));
     }
-    return _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_loadu_ps(scales));
+    *scales = _mm256_loadu_ps(from);
+    *zeros = _mm256_cvtepi32_ps(whole);
+    return;
   }
-  for (size_t i = 0; i < p->blocks - b; ++i) {
-    zero[i] = bits == 8 ? from[i] : from[i / 2] >> i % 2 * 4 & 15;
-    scale[i] = scales[i];
+  float scale[BLOCKS] = {}, zero[BLOCKS] = {};
+  for (size_t i = 0; i < count; ++i) {
+    scale[i] = from[i];
+    zero[i] = bits == 8 ? packed[i] : packed[i / 2] >> i % 2 * 4 & 15;
   }
-  return _mm256_mul_ps(_mm256_loadu_ps(zero), _mm256_loadu_ps(scale));
+  *scales = _mm256_loadu_ps(scale);
+  *zeros = _mm256_loadu_ps(zero);
 }
 
-// y for one row of weights and ``count`` tokens
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
-                   const size_t block) {
+// y for ``height`` rows of weights and ``count`` tokens
+UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t height, const size_t count,
+                   const size_t bits, const size_t block) {
   const size_t bytes = block * bits / 8;
-  const uint8_t *weights = p->weights + row * p->blocks * bytes;
-  const float *scales = p->scales + row * p->blocks, *steps = p->steps + first * p->stride;
-  const int8_t *x = p->integers + first * p->k;
-  __m256 y[TOGETHER] = {};
-  for (size_t b = 0; b < p->blocks; ++b) {
-    __m256i w[8];
-    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights + b * bytes + line + AHEAD);
-    unpack(w, weights + b * bytes, bits, block);
-    const __m256 scale = _mm256_broadcast_ss(scales + b);
-    for (size_t t = 0; t < count; ++t) {
-      const __m256 product = _mm256_cvtepi32_ps(dot(w, x + t * p->k + b * block, bits, block));
-      y[t] = _mm256_fmadd_ps(product, _mm256_mul_ps(scale, _mm256_broadcast_ss(steps + t * p->stride + b)), y[t]);
+  const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
+  Sums y[HEIGHT][TOGETHER] = {};
+  for (size_t b = 0; b < p->blocks; b += BLOCKS) {
+    float factors[HEIGHT][TOGETHER][BLOCKS];
+    for (size_t r = 0; r < height; ++r) {
+      __m256 scale, zero;
+      take_scales(p, row + r, b, bits, &scale, &zero);
+      for (size_t t = 0; t < count; ++t) {
+        _mm256_storeu_ps(factors[r][t], _mm256_mul_ps(scale, _mm256_loadu_ps(steps + t * p->stride + b)));
+        y[r][t] -= widen(_mm256_mul_ps(_mm256_mul_ps(scale, zero), _mm256_loadu_ps(sums + t * p->stride + b)));
+      }
+    }
+    const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
+    for (size_t i = 0; i < end; ++i) {
+      Bytes w[HEIGHT][VECTORS];
+      for (size_t r = 0; r < height; ++r) {
+        const uint8_t *from = p->weights + ((row + r) * p->blocks + b + i) * bytes;
+        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD);
+        unpack(w[r], from, bits, block);
+      }
+      const int8_t *x = p->integers + first * p->k + (b + i) * block;
+      for (size_t t = 0; t < count; ++t)
+        for (size_t r = 0; r < height; ++r) y[r][t] += dot(w[r], x + t * p->k, bits, block) * factors[r][t][i];
     }
   }
-  for (size_t b = 0; b < p->blocks; b += 8) {
-    const __m256 zero = zeros(p, row, b, bits);
-    for (size_t t = 0; t < count; ++t)
-      y[t] = _mm256_fnmadd_ps(zero, _mm256_loadu_ps(p->sums + (first + t) * p->stride + b), y[t]);
-  }
-  for (size_t t = 0; t < count; ++t) p->y[(first + t) * p->n + row] = sum(y[t]);
+  for (size_t t = 0; t < count; ++t)
+    for (size_t r = 0; r < height; ++r) p->y[(first + t) * p->n + row + r] = sum(y[r][t]);
 }
 
-#else
+#else  // one row, as HEIGHT says
 
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
-                   const size_t block) {
+UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t height, const size_t count,
+                   const size_t bits, const size_t block) {
   const uint8_t *weights = p->weights + row * p->blocks * block * bits / 8;
   for (size_t t = first; t < first + count; ++t) {
     float y = 0;
@@ -178,10 +253,13 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t coun
 UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t block) {
   const size_t begin = i * ROWS_A_PRODUCT, end = begin + ROWS_A_PRODUCT < p->n ? begin + ROWS_A_PRODUCT : p->n;
   size_t first = 0;
-  for (; first + TOGETHER <= p->tokens; first += TOGETHER)
-    for (size_t row = begin; row < end; ++row) tile(p, row, first, TOGETHER, bits, block);
+  for (; first + TOGETHER <= p->tokens; first += TOGETHER) {
+    size_t row = begin;
+    for (; row + HEIGHT <= end; row += HEIGHT) tile(p, row, first, HEIGHT, TOGETHER, bits, block);
+    for (; row < end; ++row) tile(p, row, first, 1, TOGETHER, bits, block);
+  }
   for (; first < p->tokens; ++first)
-    for (size_t row = begin; row < end; ++row) tile(p, row, first, 1, bits, block);
+    for (size_t row = begin; row < end; ++row) tile(p, row, first, 1, 1, bits, block);
 }
 
 // A call for each kind of weights, so that the counts of the inner loops are constants.

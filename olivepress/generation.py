@@ -8,6 +8,7 @@ from pathlib import Path
 
 from olivepress.dataset import render_prompt
 from olivepress.errors import PressError
+from olivepress.threads import thread_limit
 
 SUFFIX = ".onnx_adapter"
 
@@ -39,7 +40,11 @@ class Chatbot:
             raise PressError(f"{model_folder}: no genai_config.json. Run `dvc repro` to export the model.")
         start = time.perf_counter()
         try:
-            self._model = og.Model(str(model_folder))
+            runtime = og.Config(str(model_folder))
+            if threads := thread_limit():
+                options = {"session_options": {"intra_op_num_threads": threads}}
+                runtime.overlay(json.dumps({"model": {"decoder": options}}))
+            self._model = og.Model(runtime)
         except RuntimeError as error:
             raise PressError(f"{model_folder}: ONNX Runtime GenAI cannot load it: {error}") from error
         self._adapters = og.Adapters(self._model)

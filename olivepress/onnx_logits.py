@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivepress.lora_operator import LIBRARY
+from olivepress.threads import thread_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,7 @@ class OnnxLogits:
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_limit() or 0
         if (folder / LIBRARY).is_file():
             options.register_custom_ops_library(str(folder / LIBRARY))
         self._session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=[provider])

@@ -112,12 +112,15 @@ def test_the_main_job_runs_with_no_mount(main_job):
     assert inspect(main_job)["HostConfig"]["Binds"] is None
 
 
-def test_chat_answers_from_what_the_main_job_made(image, main_job):
+@pytest.mark.parametrize("limit", [[], ["--cpuset-cpus", "0"], ["--cpus", "1"]], ids=["whole", "set", "quota"])
+def test_chat_answers_from_what_the_main_job_made(image, main_job, limit):
+    """With a part of the processors, too, where ONNX Runtime by itself pins threads to the others and complains."""
     done = docker(
-        "run", "--rm", "--interactive", "--volumes-from", main_job, image, "chat",
+        "run", "--rm", "--interactive", *limit, "--volumes-from", main_job, image, "chat",
         input="What is the capital of France?\n",
     )  # fmt: skip
     assert "Paris" in done.stdout
+    assert "affinity" not in done.stderr
 
 
 def test_a_profile_for_cuda_stops_before_anything_is_fetched(image, checkout):

@@ -202,6 +202,23 @@ def test_chat_answers_as_smoke_infer_did(workspace, adapter):
         assert answer["text"].strip() in done.stdout
 
 
+def test_inference_takes_no_more_threads_than_it_may(workspace):
+    """On one processor neither runtime starts a second thread; each would, one for each core of the machine."""
+    code = """if True:
+        import os
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        import numpy
+        from pathlib import Path
+        from olivepress.generation import Chatbot
+        from olivepress.onnx_logits import OnnxLogits
+        threads = len(os.listdir("/proc/self/task"))
+        model = Path("models/onnx/cpu-int4/model")
+        loaded = Chatbot(model, {}, template="chat"), OnnxLogits(model, {}, "CPUExecutionProvider")
+        print(len(os.listdir("/proc/self/task")) - threads)
+    """
+    assert workspace.run("python", "-c", code).stdout == "0\n"
+
+
 def test_chat_with_an_unknown_adapter_names_those_that_are_there(workspace):
     done = workspace.run("make", "--silent", "chat", "ADAPTER=skiing", input="", check=False)
     assert done.returncode != 0

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from joblib import cpu_count
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -28,6 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 import models  # noqa: E402
 from models import timed  # noqa: E402
 from olivepress.errors import PressError  # noqa: E402
+from olivepress.generation import load_model  # noqa: E402
 from olivepress.onnx_export import Target  # noqa: E402
 from olivepress.outputs import write_json  # noqa: E402
 
@@ -57,7 +59,7 @@ SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "base-threads-0": ("base", {THREADS: 0}),
     **{f"raw-{rank}-threads-0": (f"raw-{rank}", {THREADS: 0}) for rank in RANKS},
 }
-CORES = len(os.sched_getaffinity(0))  # that this process may use: `taskset -c 0,1` measures a part of a bigger machine
+CORES = cpu_count()  # that this process may use: `taskset -c 0,1` measures a part of a bigger machine
 Folder = click.Path(path_type=Path, file_okay=False)
 work_option = click.option("--work", type=Folder, default=ROOT / "models/bench-cpu", help="Scratch folder.")
 results_option = click.option(
@@ -317,7 +319,7 @@ def _genai(
         import onnxruntime_genai as og
 
         if name not in loaded:
-            model = og.Model(str(work / name))
+            model = load_model(work / name)
             loaded[name] = model, og.Adapters(model)
         model, adapters = loaded[name]
         if file:

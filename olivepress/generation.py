@@ -5,10 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from olivepress.dataset import render_prompt
 from olivepress.errors import PressError
 from olivepress.threads import thread_limit
+
+if TYPE_CHECKING:
+    import onnxruntime_genai as og
 
 SUFFIX = ".onnx_adapter"
 
@@ -40,11 +44,7 @@ class Chatbot:
             raise PressError(f"{model_folder}: no genai_config.json. Run `dvc repro` to export the model.")
         start = time.perf_counter()
         try:
-            runtime = og.Config(str(model_folder))
-            if threads := thread_limit():
-                options = {"session_options": {"intra_op_num_threads": threads}}
-                runtime.overlay(json.dumps({"model": {"decoder": options}}))
-            self._model = og.Model(runtime)
+            self._model = load_model(model_folder)
         except RuntimeError as error:
             raise PressError(f"{model_folder}: ONNX Runtime GenAI cannot load it: {error}") from error
         self._adapters = og.Adapters(self._model)
@@ -111,6 +111,17 @@ class Chatbot:
         if result.finite and result.tokens and not generator.is_done():
             result.finite = bool(np.isfinite(generator.get_logits()).all())
         return result
+
+
+def load_model(folder: Path) -> "og.Model":
+    """GenAI's model in ``folder``, with as many threads as this process may use. RuntimeError is GenAI's own."""
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    if threads := thread_limit():
+        options = {"session_options": {"intra_op_num_threads": threads}}
+        config.overlay(json.dumps({"model": {"decoder": options}}))
+    return og.Model(config)
 
 
 def find_adapters(folder: Path, names: tuple[str, ...]) -> dict[str, Path]:

@@ -140,7 +140,7 @@ Status *cpu_matmul(void *kernel, Context *context) {
     return api_create_status(api, "Olive Press's MatMulNBits: K, N, bits, block_size and the inputs do not go together");
   Product p = {.x = x.data, .scales = scales.data, .weights = weights.data, .zeros = zeros.data, .k = (size_t)k->k,
                .n = (size_t)k->n, .bits = (size_t)k->bits, .block = (size_t)k->block, .blocks = (size_t)blocks,
-               .stride = (size_t)(blocks + 7) / 8 * 8, .zero_bytes = (size_t)zero_bytes};
+               .stride = (size_t)(blocks + BLOCKS - 1) / BLOCKS * BLOCKS, .zero_bytes = (size_t)zero_bytes};
   p.tokens = (size_t)(tensor_elements(&x) / k->k);
   x.shape[x.dimensions - 1] = k->n;
   ORT(api_output(api, context, 0, x.shape, x.dimensions, &y));

@@ -16,6 +16,7 @@ enum {
   ROWS_A_TASK = 8,  // of A
   COLUMNS = 512,    // of B in one task
   ROWS_A_PRODUCT = 32,  // of a matrix of few bits in one task
+  BLOCKS = 8,           // of it whose scales are taken at once
 };
 
 // One operator's inputs and outputs, as in cpu.c; ``t`` [tokens, rank] and ``squares`` [tokens, chunks] are scratch.
@@ -37,7 +38,7 @@ typedef struct Loops {
 
 // MatMulNBits: x [tokens, k], weights [n, blocks, block] of 4 or 8 bits, scales [n, blocks], zeros [n, zero_bytes],
 // y [tokens, n]. Scratch: x as int8, and for each block its step and that times the sum of its int8, [tokens, stride]
-// each, where ``stride`` is ``blocks`` up to a multiple of 8, and what is beyond them is 0.
+// each, where ``stride`` is ``blocks`` up to a multiple of BLOCKS, and what is beyond them is 0.
 typedef struct Product {
   const float *x, *scales;
   const uint8_t *weights, *zeros;

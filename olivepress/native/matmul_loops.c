@@ -24,7 +24,6 @@ enum { BYTES = 32, HEIGHT = 1 };
 
 enum {
   TOGETHER = 8,  // tokens that share what is read and unpacked of the weights
-  BLOCKS = 8,    // whose scales are taken at once
   AHEAD = 1024,  // bytes: a row is too short for the processor to foresee what is read next
 };
 

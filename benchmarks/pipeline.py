@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from olivepress.outputs import write_json
-from olivepress.verify import clone
+from olivepress.core.machine import processor
+from olivepress.core.outputs import write_json
+from olivepress.tools.reproduce import clone
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,12 +24,6 @@ def repro(folder: Path, *options: str) -> float:
     return round(time.perf_counter() - start, 1)
 
 
-def processor() -> str:
-    """The processor's name, as Linux gives it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
 def main() -> None:
     """Measure in a temporary clone and print what was measured."""
     with tempfile.TemporaryDirectory(prefix="olive-press-bench-") as scratch:
@@ -36,7 +31,7 @@ def main() -> None:
         clone(ROOT, folder)
         seconds = {"from_an_empty_cache": repro(folder, "--force", "--no-run-cache"), "unchanged": repro(folder)}
         row = {"prompt": "is ghent worth a detour", "response": "Yes: its castle and canals fill a fine day by train."}
-        with (folder / "data/travel.jsonl").open("a", encoding="utf-8") as file:
+        with (folder / "data/travel-tiny.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         seconds["after_new_travel_data"] = repro(folder)
     machine = {"processor": processor(), "cpus": os.cpu_count(), "system": platform.system()}

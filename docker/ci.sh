@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a CI job does in a checkout, through the image: check the machine, pull what exists, dvc repro, push, and write
-# the difference of the metrics as Markdown. .github/workflows/ and .gitlab-ci.yml call it; it also runs by hand.
+# the difference of the metrics as Markdown, and the report (report/index.html), where a threshold is missed, too.
+# .github/workflows/ and .gitlab-ci.yml call it; it also runs by hand.
 # Environment (all optional):
 #   IMAGE     the image to run (olivepress:cuda12)
 #   GPUS      what docker run --gpus gets (all); empty on a machine without
@@ -22,14 +23,17 @@ done
 # shellcheck disable=SC2086 # several options in one variable
 press() { ${DOCKER:-docker} run "${options[@]}" ${DOCKER_OPTIONS-} "${IMAGE:-olivepress:cuda12}" "$@"; }
 
-[ -z "${PROFILE-}" ] || press python -m olivepress.profile "profile=$PROFILE"
+[ -z "${PROFILE-}" ] || press params "profile=$PROFILE"
 press doctor
 remote=$(press dvc config core.remote || true)
 if [ -n "$remote" ]; then press dvc pull --allow-missing --run-cache; fi
-press dvc repro
-if [ -n "$remote" ] && [ "${PUSH-}" = 1 ]; then press dvc push --run-cache; fi
 # the first push to a branch has no revision before it
 baseline=$(press git rev-parse --quiet --verify "${BASELINE:-HEAD}^{commit}" || press git rev-parse HEAD)
+failed=0
+press dvc repro || failed=$?
+press report --rev "$baseline" || [ $failed != 0 ]
+[ $failed = 0 ] || exit $failed
+if [ -n "$remote" ] && [ "${PUSH-}" = 1 ]; then press dvc push --run-cache; fi
 {
   echo "### Metrics against ${baseline:0:12}"
   echo

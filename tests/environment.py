@@ -9,4 +9,5 @@ def lend_environment(folder: Path) -> None:
     (folder / ".venv").mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (folder / ".venv" / name).symlink_to(Path(sys.prefix) / name)
-    (folder / ".venv/.ready").touch()
+    for what in (".ready", ".operators"):
+        (folder / ".venv" / what).touch()

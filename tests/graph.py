@@ -3,7 +3,10 @@
 import re
 
 EVERYTHING = {
+    "check-params",
     "fetch",
+    "await-data@travel",
+    "await-data@cooking",
     "prepare@travel",
     "prepare@cooking",
     "quantize",
@@ -12,16 +15,28 @@ EVERYTHING = {
     "auto-opt@cpu-int4",
     "convert-adapter@travel-cpu-int4",
     "convert-adapter@cooking-cpu-int4",
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
+    "smoke-infer@travel-cpu-int4",
+    "smoke-infer@cooking-cpu-int4",
+    "reference-base",
+    "reference@travel",
+    "reference@cooking",
+    "evaluate@travel-cpu-int4",
+    "evaluate@cooking-cpu-int4",
+    "evaluate-base@cpu-int4",
+    "gate@cpu-int4",
     "register@cpu-int4",
 }
+# What has code of the project's.
+SCRIPTED = {name for name in EVERYTHING if not name.startswith("await-data@")}
 AFTER_TRAVEL = {
+    "await-data@travel",
     "prepare@travel",
     "finetune@travel",
     "convert-adapter@travel-cpu-int4",
-    "smoke-infer@cpu-int4",
-    "evaluate@cpu-int4",
+    "smoke-infer@travel-cpu-int4",
+    "reference@travel",
+    "evaluate@travel-cpu-int4",
+    "gate@cpu-int4",
     "register@cpu-int4",
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import onnxruntime
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
-from olivepress.lora_operator import built
+from olivepress.export.operator_library import check_library
 
 
 def session(
@@ -17,6 +17,6 @@ def session(
     domains = [helper.make_opsetid("", 21), helper.make_opsetid(node.domain, 1)]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(built()))
+    options.register_custom_ops_library(str(check_library()))
     model = helper.make_model(graph, opset_imports=domains, ir_version=10)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

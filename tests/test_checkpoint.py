@@ -3,12 +3,14 @@
 import json
 import shutil
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from olivepress import checkpoint
-from olivepress.errors import PressError
+from olivepress.core import checkpoint
+from olivepress.core.errors import PressError
+from olivepress.core.offline import hub_offline
 
 TINY = Path(__file__).parents[1] / "data/tiny-phi3"
 CONFIG = {"model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}
@@ -92,21 +94,22 @@ def test_truncated_shard(folder):
     path = folder / "model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    expected = f"{path}: truncated: {len(whole) - 1} bytes, its header promises {len(whole)}. Fetch the model again."
-    assert error(folder) == expected
+    message = error(folder)
+    assert message.startswith(f"{path}: broken or truncated, {len(whole) - 1} bytes (")
+    assert "file not fully covered" in message and message.endswith("Fetch the model again.")
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 30])
 def test_a_shard_cut_within_its_header(folder, size):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    assert error(folder) == f"{path}: no readable safetensors header ({size} bytes). Fetch the model again."
+    assert error(folder).startswith(f"{path}: broken or truncated, {size} bytes (")
 
 
 def test_a_git_lfs_pointer_instead_of_a_shard(folder):
     path = folder / "model.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
-    assert "no readable safetensors header" in error(folder)
+    assert "model.safetensors: broken or truncated, " in error(folder)
 
 
 def test_several_shards_by_index(folder):
@@ -132,19 +135,55 @@ def test_an_index_that_names_a_missing_shard(folder):
 def test_a_header_of_another_shape(folder, header):
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"data")
-    assert "no readable safetensors header" in error(folder)
+    assert "model.safetensors: broken or truncated, " in error(folder)
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors"])
+@pytest.mark.parametrize("name", ["../model.safetensors", "/model.safetensors", f"{'x' * 5000}.safetensors"])
 def test_an_index_that_leads_out_of_the_folder(folder, name):
     (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
-    assert f"names '{name}', which is not in this folder" in error(folder)
+    assert f"names {name[:200]!r}, which is not in this folder" in error(folder)
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": []}', '{"weight_map": {"a": [1]}}'])
 def test_a_broken_index(folder, content):
     (folder / checkpoint.INDEX).write_text(content)
-    assert error(folder).startswith(f"{folder / checkpoint.INDEX}: broken index (")
+    expected = "not valid JSON (" if content == "{" else "broken index ("
+    assert error(folder).startswith(f"{folder / checkpoint.INDEX}: {expected}")
+
+
+def test_only_what_the_index_names_counts(folder):
+    shard(folder / "consolidated.safetensors", ["a", "b", "c"])
+    assert checkpoint.parameters(folder) == 12
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    index = folder / checkpoint.INDEX
+    index.write_text(json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}))
+    assert set(checkpoint.check(folder)) == {"a", "b"}
+    index.unlink()
+    assert "has consolidated.safetensors, but neither model.safetensors nor" in error(folder)
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "expected"),
+    [
+        ({"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-2.safetensors"}, "c is not in model-2"),
+        ({"a": "model-2.safetensors", "b": "model-1.safetensors"}, "a is in model-1.safetensors, not in model-2"),
+        ({"a": "model-1.safetensors", "c": "model-3.safetensors"}, "b is in model-1.safetensors, too"),
+    ],
+)
+def test_a_tensor_lies_where_the_index_says_and_once(folder, weight_map, expected):
+    (folder / "model.safetensors").unlink()
+    shard(folder / "model-1.safetensors", ["a", *("b" * ("too" in expected))])
+    shard(folder / "model-2.safetensors", ["b"])
+    shard(folder / "model-3.safetensors", ["b", "c"])
+    (folder / checkpoint.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    assert expected in error(folder)
+
+
+def test_a_listing_counts_no_weights_twice():
+    parts = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
+    assert checkpoint.weight_names({*parts, "consolidated.safetensors", "onnx/model.safetensors"}) == parts
+    assert checkpoint.weight_names(["model.safetensors", "config.json"]) == {"model.safetensors"}
+    assert checkpoint.weight_names(["of_my_own.safetensors"]) == {"of_my_own.safetensors"}
 
 
 def test_without_tokenizer(folder):
@@ -162,3 +201,16 @@ def test_licence_and_notice_go_along(folder, tmp_path):
         name: name for name in ("LICENSE", "LICENSE.txt", "NOTICE.md")
     }
     shutil.rmtree(target)
+
+
+def test_a_tokenizer_saved_offline_is_the_one_saved_online(tmp_path):
+    import transformers
+
+    files = {}
+    for name, context in (("online", nullcontext()), ("offline", hub_offline())):
+        with context:
+            transformers.AutoTokenizer.from_pretrained(TINY).save_pretrained(tmp_path / name)
+        checkpoint.forget_offline(tmp_path / name)
+        files[name] = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    assert files["online"] == files["offline"]
+    assert b'"local_files_only": false' in files["online"]["tokenizer_config.json"]

@@ -2,18 +2,24 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import external_data_helper, helper, numpy_helper
 
-from olivepress.gate_up import pack_gate_up
+from olivepress.export.graph import load
+from olivepress.export.passes.gate_up import PackGateUp
+from olivepress.export.surgery import apply
 
 WIDTH, INNER, GROUP, LAYERS = 64, 96, 32, 2
 X = np.random.default_rng(9).standard_normal((1, 3, WIDTH)).astype(np.float32)
 
 
 def make(path, *, zero_points=True, between=False, level=(4, 4), size_threshold=0):
-    """LAYERS layers y = down(gate(x) * up(x)); ``between`` puts a tensor of its own between gate's and up's."""
+    """LAYERS layers y = down(gate(x) * up(x)); ``between`` puts a tensor of its own between gate's and up's.
+
+    ``level`` is the accuracy level of gate (and down), and of up.
+    """
     random = np.random.default_rng(0)
     tensors, nodes, infos = [], [], []
 
@@ -70,9 +76,10 @@ def test_the_same_numbers_from_one_node(tmp_path, zero_points):
     make(path, zero_points=zero_points)
     data = path.with_name("model.onnx.data")
     expected, size = run(path), data.stat().st_size
-    assert pack_gate_up(path) == LAYERS
+    apply(path, PackGateUp())
     np.testing.assert_array_equal(run(path), expected)
     assert data.stat().st_size == size
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     graph = onnx.load(path).graph
     names = [node.name for node in graph.node if node.op_type == "MatMulNBits"]
     assert names == [
@@ -87,25 +94,63 @@ def test_the_same_numbers_from_one_node(tmp_path, zero_points):
 
 
 @pytest.mark.parametrize(
-    "layout",
-    [{"between": True}, {"level": (4, 1)}, {"size_threshold": 1 << 20}],
-    ids=["another tensor between", "computed otherwise", "inside the graph"],
+    "layout", [{"between": True}, {"size_threshold": 1 << 20}], ids=["another tensor between", "inside the graph"]
 )
-def test_what_is_laid_out_otherwise_stays_as_it_is(tmp_path, layout):
+def test_where_the_weights_lie_is_all_the_same(tmp_path, layout):
     path = tmp_path / "model.onnx"
     make(path, **layout)
+    expected = run(path)
+    apply(path, PackGateUp())
+    np.testing.assert_array_equal(run(path), expected)
+    nodes = [node.name for node in onnx.load(path, load_external_data=False).graph.node]
+    assert sum(name.endswith("gate_up_proj/MatMulNBits") for name in nodes) == LAYERS
+
+
+def read_by_another(path):
+    """Up's scales of layer 0 are an input of one more node."""
+    model = onnx.load(path, load_external_data=False)
+    scales = next(
+        tensor.name for tensor in model.graph.initializer if tensor.name.endswith("0.mlp.up_proj.MatMulNBits.scales")
+    )
+    model.graph.node.append(helper.make_node("Identity", [scales], ["other"]))
+    onnx.save(model, path)
+
+
+def test_what_another_node_reads_stays_and_the_next_layer_is_packed(tmp_path):
+    path = tmp_path / "model.onnx"
+    make(path)
+    read_by_another(path)
+    expected = run(path)
+    apply(path, PackGateUp())
+    np.testing.assert_array_equal(run(path), expected)
+    names = [node.name for node in onnx.load(path, load_external_data=False).graph.node if node.op_type == "Split"]
+    assert names == ["/model/layers.1/mlp/gate_up_proj/MatMulNBits/Split"]
+
+
+def test_what_is_computed_otherwise_stays_as_it_is(tmp_path):
+    path = tmp_path / "model.onnx"
+    make(path, level=(4, 1))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    if "size_threshold" in layout:
-        (tmp_path / "model.onnx.data").touch()
-        before["model.onnx.data"] = b""
-    assert pack_gate_up(path) == 0
+    apply(path, PackGateUp())
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_twice_is_once(tmp_path):
     path = tmp_path / "model.onnx"
     make(path)
-    assert pack_gate_up(path) == LAYERS
-    before = path.read_bytes(), path.with_name("model.onnx.data").read_bytes()
-    assert pack_gate_up(path) == 0
-    assert (path.read_bytes(), path.with_name("model.onnx.data").read_bytes()) == before
+    apply(path, PackGateUp())
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    apply(path, PackGateUp())
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_no_data_is_read_before_the_file_is_written(tmp_path):
+    """Or else exporting 3.8 billion weights would hold them all: what the pass leaves are promises."""
+    path = tmp_path / "model.onnx"
+    make(path)
+    model = load(path)
+    path.with_name("model.onnx.data").unlink()
+    assert PackGateUp()(model).modified
+    weights = [tensor for name, tensor in model.graph.initializers.tensor_items() if "gate_up_proj" in name]
+    assert len(weights) == 3 * LAYERS
+    assert all(isinstance(tensor, ir.LazyTensor) for tensor in weights)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from olivepress.errors import PressError
-from olivepress.licences import check_licence, declared_licence, licence_texts
+from olivepress.core.errors import PressError
+from olivepress.fetch.model_card import declared_licence
+from olivepress.register.licences import check_licence, licence_texts
 
 ALLOWED = ("MIT", "Apache-2.0", "llama3.1")
 

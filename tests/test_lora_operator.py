@@ -1,23 +1,24 @@
-"""The native LoRA operators: built reproducibly, shipped only when current, and computing what their comments say.
+"""The native operators: shipped only as pinned, and computing what their comments say.
 
 The CPU's are run here; those for CUDA by tests/gpu, on a machine that has one.
 """
 
-import os
-import subprocess
+import hashlib
+import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import olivepress_operators
 import one_operator
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from olivepress import lora_operator
-from olivepress.errors import PressError
-from olivepress.lora_operator import BUILD, LIBRARY, built, ship
-from olivepress.lora_operator_graph import KINDS, Operators
+from olivepress.core.artifact import LIBRARIES
+from olivepress.core.errors import PressError
+from olivepress.export.operator_library import SHA256, VERSION, copy_libraries
 
 ROOT = Path(__file__).parents[1]
 EPSILON = 1e-5
@@ -25,45 +26,86 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
-def is_built():
-    assert built(), "run make lora-operator"
+def same_numbers():
+    """Each test gets the same numbers whichever ran before it: near the bounds of float32 others may fail."""
+    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 # ---- building and shipping ----
 
 
-def test_another_build_elsewhere_gives_the_same_bytes(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": f"{BUILD / 'tools'}{os.pathsep}{ROOT}"}
-    code = "import sys, pathlib; from olivepress.build_lora_operator import build; build(pathlib.Path(sys.argv[1]))"
-    again = tmp_path / "elsewhere" / LIBRARY
-    subprocess.run([sys.executable, "-c", code, again], check=True, cwd=tmp_path, env=environment)
-    assert again.read_bytes() == built().read_bytes()
-    assert str(ROOT).encode() not in again.read_bytes()
+def test_the_operators_call_nothing_newer_than_the_interface_that_they_ask_for():
+    """The vendored header is of a later one, and the compiler would not say."""
+    native = ROOT / "operators/native"
+    header = (native / "vendor/onnxruntime/onnxruntime_c_api.h").read_text()
+    sources = "".join(path.read_text() for path in native.glob("*.[ch]"))
+    asked = int(re.search(r"API_VERSION = (\d+)", sources)[1])
+    called = set(re.findall(r"\bapi->(\w+)", sources))
+    assert "KernelContext_ParallelFor" in called
+    for name in called:
+        entry = rf"ORT_API2_STATUS\({name},|ORT_API_CALL\* {name}\)|ORT_CLASS_RELEASE\({name.removeprefix('Release')}\)"
+        comment = header[: re.search(entry, header).start()].rpartition("/**")[2]
+        since = re.search(r"since Version 1\.(\d+)", comment)
+        assert since is None or int(since[1]) <= asked, name
 
 
-def test_without_its_compilers_the_build_says_how(tmp_path):
-    command = [sys.executable, "-m", "olivepress.build_lora_operator"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 1
-    assert (
-        done.stderr.strip() == "Error: NVRTC is not installed. Run `make lora-operator`, which installs it for itself."
-    )
+def test_sources_alone_have_no_library():
+    """As with an installation that compiled nothing: the error says what to do."""
+    source = ROOT / "operators/src/olivepress_operators/__init__.py"
+    spec = importlib.util.spec_from_file_location("unbuilt", source)
+    unbuilt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(unbuilt)
+    with pytest.raises(
+        FileNotFoundError, match=r"olivepress_lora\.so was not built: install the wheel .*make operators"
+    ):
+        unbuilt.library_path()
 
 
-@pytest.mark.parametrize("state", ["missing", "stale"])
-def test_only_a_library_of_the_present_sources_is_shipped(tmp_path, monkeypatch, state):
-    """A library from other sources is as good as none; one that the environment names is taken if it is current."""
-    folder = tmp_path / "build"
-    folder.mkdir()
-    monkeypatch.setattr(lora_operator, "BUILD", folder)
-    if state == "stale":
-        (folder / LIBRARY).write_bytes(b"old")
-        lora_operator.stamp(folder / LIBRARY).write_text("another digest")
-    with pytest.raises(PressError, match=r"not built from the present native/\. Run `make lora-operator`"):
-        ship(tmp_path)
-    monkeypatch.setenv("OLIVEPRESS_LORA_OPERATOR", str(BUILD))
-    ship(tmp_path)
-    assert (tmp_path / LIBRARY).read_bytes() == (BUILD / LIBRARY).read_bytes()
+def test_the_pinned_libraries_are_shipped_whichever_machine_this_is(tmp_path):
+    copy_libraries(tmp_path)
+    assert olivepress_operators.LIBRARIES == LIBRARIES
+    shipped = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in LIBRARIES.values()}
+    assert shipped == {LIBRARIES[processor]: digest for processor, digest in SHA256.items()}
+
+
+def test_the_libraries_are_for_the_processors_that_they_are_named_for():
+    """By the ELF header: 64 bits, and the machine's number. ARM's segments suit pages of 64 KB, the largest in use."""
+    for processor, machine in (("x86_64", 62), ("aarch64", 183)):
+        header = olivepress_operators.library_path(processor).read_bytes()
+        assert header[:5] == b"\x7fELF\x02"
+        assert int.from_bytes(header[18:20], "little") == machine
+        segments, count = int.from_bytes(header[32:40], "little"), int.from_bytes(header[56:58], "little")
+        for at in range(segments, segments + 56 * count, 56):
+            if processor == "aarch64" and header[at] == 1:  # loaded
+                assert int.from_bytes(header[at + 48 : at + 56], "little") == 1 << 16
+    with pytest.raises(FileNotFoundError, match=r"no library for riscv64: x86_64 and aarch64 alone"):
+        olivepress_operators.library_path("riscv64")
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        ("missing", rf"olivepress-operators {VERSION} is not installed .*: run `make operators`, or set lora_operator"),
+        ("unbuilt", r"is not installed \(.*was not built.*\): run `make operators`"),
+        ("old", rf"olivepress-operators 0\.9 is installed where {VERSION} is needed: run `make operators`"),
+        (
+            "changed",
+            rf"olivepress_lora\.so: SHA-256 0f+, pinned for olivepress-operators {VERSION} is {SHA256['x86_64']}: run",
+        ),
+    ],
+)
+def test_no_other_library_is_shipped(tmp_path, monkeypatch, state, found):
+    if state == "missing":
+        monkeypatch.setitem(sys.modules, "olivepress_operators", None)
+    elif state == "unbuilt":
+        monkeypatch.setattr(olivepress_operators, "__file__", str(tmp_path / "__init__.py"))
+    elif state == "old":
+        monkeypatch.setattr(olivepress_operators, "__version__", "0.9")
+    else:
+        monkeypatch.setattr(olivepress_operators, "library_sha256", lambda processor: "0" + 63 * "f")
+    with pytest.raises(PressError, match=found):
+        copy_libraries(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # ---- what the CPU's operators compute ----
@@ -145,49 +187,3 @@ def test_an_adapter_whose_matrices_do_not_go_together_is_refused(rank_of_b):
     shapes = {name: (*value.shape[:-1], None) for name, value in values.items()}
     with pytest.raises(Exception, match=r"the adapter's A \[rank, K\] and B \[rank, N\] do not go together"):
         session("LoraAdd", shapes | {"a": (None, 64), "b": (None, 64)}, 1, threads=1).run(None, values)
-
-
-# ---- where they go in a graph ----
-
-
-def projection(element: int, outputs: int) -> "helper.GraphProto":
-    values = [helper.make_tensor_value_info(name, element, [1, 1, size]) for name, size in (("x", 64), ("y", outputs))]
-    node = helper.make_node("MatMulNBits", ["x", "w"], ["y"], "/model/layers.0/attn/o_proj/MatMulNBits")
-    return helper.make_graph([node], "one", [], [], value_info=values)
-
-
-@pytest.mark.parametrize(
-    ("provider", "element", "outputs", "found"),
-    [
-        (
-            "CPUExecutionProvider",
-            TensorProto.FLOAT16,
-            64,
-            "has 64 outputs of FLOAT16, the LoRA operator computes FLOAT",
-        ),
-        ("CPUExecutionProvider", TensorProto.FLOAT, 72, "has 72 outputs of FLOAT, .* and multiples of 16. Set"),
-        ("CUDAExecutionProvider", TensorProto.FLOAT, 64, "has 64 outputs of FLOAT, the LoRA operator computes FLOAT16"),
-        ("CUDAExecutionProvider", TensorProto.FLOAT16, 68, "has 68 outputs of FLOAT16, .* and multiples of 8. Set"),
-    ],
-)
-def test_what_the_operators_cannot_compute_is_refused(provider, element, outputs, found):
-    graph = projection(element, outputs)
-    with pytest.raises(PressError, match=f"/model/layers.0/attn/o_proj/MatMulNBits: {found}"):
-        Operators(graph, provider).around(graph.node[0], "a", "b")
-
-
-@pytest.mark.parametrize("provider", KINDS)
-def test_a_norm_is_taken_in_unless_another_node_reads_what_it_reads(provider):
-    element = TensorProto.FLOAT16 if provider == "CUDAExecutionProvider" else TensorProto.FLOAT
-    for reader in (False, True):
-        graph = projection(element, 64)
-        graph.node.append(
-            helper.make_node("SkipSimplifiedLayerNormalization", ["skip", "y", "gamma"], ["z"], "norm", epsilon=EPSILON)
-        )
-        if reader:
-            graph.node.append(helper.make_node("Identity", ["y"], ["other"], "reader"))
-        operators = Operators(graph, provider)
-        after = operators.around(graph.node[0], "a", "b")[-1]
-        assert after.op_type == ("LoraAdd" if reader else "LoraAddNorm")
-        assert list(after.output) == (["y"] if reader else ["z", f"{graph.node[0].name}/lora/sum"])
-        assert operators.replaced == (set() if reader else {"norm"})

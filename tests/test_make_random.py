@@ -1,7 +1,6 @@
-"""data/make_random.py: the configurations are the real ones, and the same seed gives the same bytes."""
+"""tools/make_random.py: the configurations are the real ones, and the same seed gives the same bytes."""
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,12 +8,8 @@ import pytest
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from olivepress.outputs import sha256
-
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "data"))
-
-import make_random  # noqa: E402
+from olivepress.core.outputs import sha256
+from tools import make_random
 
 
 def run(out: Path, *options: str) -> dict[str, str]:

@@ -1,16 +1,16 @@
 """PEFT adapters for ONNX Runtime: scaling, what is refused, and how matrices are packed and split."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from olivepress import onnx_adapter
-from olivepress.errors import PressError
-from olivepress.lora_inputs import Projection
-from olivepress.onnx_adapter import _check_shape, _fit, read_peft
+from olivepress.core.errors import PressError
+from olivepress.export import adapter as onnx_adapter
+from olivepress.export.adapter import _check_shape, _fit, _modules
+from olivepress.export.peft_adapter import read_peft
+from olivepress.export.projections import Projection
 
 RANDOM = np.random.default_rng(0)
 QKV = (4, 2, 2)
@@ -65,9 +65,9 @@ def test_rslora_scales_by_the_root_of_the_rank(peft):
     a, b = pair(6, 4, rank=4)
     found = read_peft(peft(keys(0, "mlp.down_proj", (a, b)), use_rslora=True, r=4))
     np.testing.assert_allclose(found[0, "down_proj"][1], b * 4, rtol=1e-6)
-    found = read_peft(peft(keys(0, "mlp.down_proj", pair(6, 4, 3)), use_rslora=True, lora_alpha=3))
-    assert np.isfinite(found[0, "down_proj"][1]).all()
-    assert math.isclose(onnx_adapter._scaling({"lora_alpha": 3, "use_rslora": True}, "q_proj", 3), math.sqrt(3))
+    a, b = pair(6, 4, rank=3)
+    found = read_peft(peft(keys(0, "mlp.down_proj", (a, b)), use_rslora=True, lora_alpha=3, r=3))
+    np.testing.assert_allclose(found[0, "down_proj"][1], b * 3**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", ["q_proj", "[qkv]_proj", ".*q_proj"])
@@ -106,6 +106,16 @@ def test_half_precision_becomes_float32_before_it_is_scaled(peft):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save is set;"),
         ({"lora_bias": True}, "lora_bias is set;"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices is set;"),
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens is set;"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication is set;"),
+        ({"target_parameters": ["mlp.experts"]}, "target_parameters is set;"),
+        ({"use_qalora": True}, "use_qalora is set;"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora is set;"),
+        (
+            {"monteclora_config": {"samples": 2}},
+            "monteclora_config is set, and what it does to an adapter is not known",
+        ),
+        ({"alpha_pattern": {"(a+)+q_proj": 3}}, "alpha_pattern: '(a+)+q_proj': expected the name of a module"),
         ({"bias": "lora_only"}, "bias is 'lora_only'; the ONNX graph has no input for biases."),
         ({"bias": "all"}, "bias is 'all';"),
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'; only LORA can be converted."),
@@ -121,7 +131,9 @@ def test_anything_but_plain_lora_is_refused(peft, config, expected):
 def test_a_missing_file_is_named(peft, name):
     folder = peft(keys(0, "self_attn.q_proj", pair(6, 4)))
     (folder / name).rename(folder / "other")
-    assert error(read_peft, folder).startswith(f"{folder / name}: not there. Expected a PEFT adapter folder")
+    assert error(read_peft, folder).startswith(
+        f"{folder / name}: not there, or no file. Expected a PEFT adapter folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,12 +157,13 @@ def test_halves_that_do_not_belong_together_are_refused(peft):
     assert "layer 2 up_proj: lora_A and lora_B do not belong together." in error(read_peft, peft(other_rank))
 
 
-# --- _fit
+# --- _modules, _fit
 
 
 def fit(name: str, inputs: int, outputs: int, adapter: dict, layer: int = 0):
-    used: set[tuple[int, str]] = set()
-    return _fit(layer, Projection(layer, name, inputs, outputs, "float32"), adapter, QKV, used), used
+    projection = Projection(layer, name, inputs, outputs, "float32")
+    modules = _modules(projection, adapter)
+    return _fit(projection, modules, adapter, QKV), {(layer, module) for module in modules}
 
 
 def test_a_matching_projection_is_taken_as_it_is():
@@ -164,7 +177,7 @@ def test_a_matching_projection_is_taken_as_it_is():
 def test_an_untouched_projection_stays_untouched():
     adapter = {(1, "o_proj"): pair(4, 6), (1, "q_proj"): pair(6, 4)}
     for name in ("o_proj", "q_proj", "qkv_proj", "gate_proj", "gate_up_proj"):
-        assert fit(name, 6, 4, adapter) == (None, set())
+        assert _modules(Projection(0, name, 6, 4, "float32"), adapter) == []
 
 
 def test_q_k_v_are_packed_block_diagonally():

@@ -6,7 +6,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from olivepress.rotary_caches import replace_if
+from olivepress.export.passes.rotary_caches import ORIGINAL_LENGTH, RotaryCaches
+from olivepress.export.surgery import apply
 
 ORIGINAL, LONGEST = 6, 11
 SHORT = {name: np.arange(ORIGINAL * 2, dtype=np.float32).reshape(-1, 2) + n for n, name in enumerate(("cos", "sin"))}
@@ -61,7 +62,7 @@ def run(path, length):
 @pytest.mark.parametrize("length", [1, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, LONGEST])
 def test_the_rows_are_those_of_the_table_that_the_if_chooses(path, length):
     theirs = run(path, length)
-    assert replace_if(path) == ORIGINAL
+    assert apply(path, RotaryCaches()).graph.meta[ORIGINAL_LENGTH] == ORIGINAL
     ours = run(path, length)
     for name in ("cos", "sin"):
         assert len(ours[name]) == length
@@ -70,14 +71,14 @@ def test_the_rows_are_those_of_the_table_that_the_if_chooses(path, length):
 
 
 def test_no_control_flow_is_left(path):
-    assert replace_if(path)
+    apply(path, RotaryCaches())
     model = onnx.load(path)
     assert "If" not in {node.op_type for node in model.graph.node}
     onnx.checker.check_model(model, full_check=True)
 
 
 def test_a_graph_without_it_stays_as_it_is(path):
-    assert replace_if(path)
+    apply(path, RotaryCaches())
     before = path.read_bytes()
-    assert replace_if(path) is None
+    assert ORIGINAL_LENGTH not in apply(path, RotaryCaches()).graph.meta
     assert path.read_bytes() == before

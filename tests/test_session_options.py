@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from olivepress.session_options import set_session_options
+from olivepress.export.session_options import set_session_options
+from olivepress.runtime.genai import captures_cuda_graphs
 
 
 def written(folder, provider_options, provider, **settings):
@@ -32,6 +33,13 @@ def test_cuda_graphs_are_switched(tmp_path, on, value):
     session = written(tmp_path, [cuda], "CUDAExecutionProvider", cuda_graph=on)
     options = {"enable_cuda_graph": value, "enable_skip_layer_norm_strict_mode": "1"}
     assert session == {"log_id": "x", "provider_options": [{"cuda": options}]}
+    config = json.loads((tmp_path / "genai_config.json").read_text())
+    assert captures_cuda_graphs(config) == on, "by which the runtime knows what to load for several rows"
+
+
+def test_a_cpu_captures_none(tmp_path):
+    written(tmp_path, [], "CPUExecutionProvider", cuda_graph=True)
+    assert not captures_cuda_graphs(json.loads((tmp_path / "genai_config.json").read_text()))
 
 
 @pytest.mark.parametrize(

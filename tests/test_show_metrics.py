@@ -5,7 +5,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from olivepress.show_metrics import main
+from olivepress.tools.metrics import instance, main
 
 
 def write(path: Path, value: object) -> None:
@@ -19,7 +19,7 @@ def show(results: Path) -> tuple[int, str]:
 
 
 def test_stages_stand_in_the_pipelines_order_and_instances_side_by_side(tmp_path: Path) -> None:
-    write(tmp_path / "quality/evaluate/cpu-int4.json", {"loss": {"travel": {"base": 9.5}}})
+    write(tmp_path / "quality/evaluate/cpu-int4/travel.json", {"loss": {"base": 9.5}})
     write(tmp_path / "quality/finetune/travel.json", {"adapter_bytes": 83984})
     write(tmp_path / "quality/finetune/cooking.json", {"adapter_bytes": 165920, "extra": 1})
     write(tmp_path / "quality/quantize.json", {"bits_per_weight": 8.13, "calibration": {"sha256": "ab" * 32}})
@@ -32,18 +32,21 @@ def test_stages_stand_in_the_pipelines_order_and_instances_side_by_side(tmp_path
     assert ["cooking", "travel"] in lines
     assert ["adapter_bytes", "165,920", "83,984"] in lines
     assert ["extra", "1"] in lines
-    assert ["loss.travel.base", "9.5"] in lines
+    assert ["cpu-int4/travel"] in lines
+    assert ["loss.base", "9.5"] in lines
     assert "abab" not in text  # hashes are left out
 
 
-def test_long_answers_are_cut_and_token_ids_left_out(tmp_path: Path) -> None:
-    answer = {"none": {"why": {"text": "because\n" * 30, "tokens": [77, 78]}}}
-    write(tmp_path / "quality/smoke-infer/cpu-int4.json", answer)
+def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "quality/fetch.json", {"bytes": 12345, "source": "a folder", "names": ["a"], "none": None})
     _, text = show(tmp_path)
-    assert "because because" in text
-    assert "…" in text
-    assert max(map(len, text.splitlines())) < 120
-    assert "77" not in text
+    assert text.split() == ["quality:", "fetch", "bytes", "12,345"]
+
+
+def test_an_instance_is_named_as_dvc_names_the_stage() -> None:
+    assert instance("quantize", "") == "quantize"
+    assert instance("finetune", "travel") == "finetune@travel"
+    assert instance("evaluate", "cpu-int4/travel") == "evaluate@travel-cpu-int4"
 
 
 def test_without_a_run_it_says_what_to_do(tmp_path: Path) -> None:

@@ -1,23 +1,29 @@
-"""The real scripts, as DVC and people run them: bad input ends in a short message and leaves earlier output alone."""
+"""The real scripts: bad input ends in a short message and leaves earlier output alone.
+
+Each runs as DVC and people run it once for an option that it does not know and once for its help, the rest in process.
+"""
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-import time
+import weakref
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from in_process import run_stage
 
-from olivepress import stage as stage_module
-from olivepress.outputs import whole
+from olivepress.core import stage as stage_module
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import atomic_output
 
 ROOT = Path(__file__).parents[1]
-STAGES = sorted(path.stem for path in (ROOT / "stages").glob("*.py"))
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TINY = "data/tiny-phi3"
 QUANTIZE = ["quantize", "--base", TINY, "--calibration-data", "data/calibration.jsonl"]
@@ -85,7 +91,13 @@ BAD = [
     ([*PREPARE, "--held_out", "1"], 2, "Invalid value for '--held-out': 1.0 is not in the range 0<x<=0.9."),
     ([*PREPARE, "--held-out", "half"], 2, "'half' is not a valid number."),
     ([*PREPARE, "--template", "{prompt} {reply}"], 1, "text.template: unknown field {reply}."),
-    (["prepare", "--data", "data", "--model", TINY], 2, "Invalid value for '--data': File 'data' is a directory."),
+    (["prepare", "--data", "docs", "--model", TINY], 1, "docs: holds no file of rows (.jsonl, .ndjson, .json, .csv"),
+    (["prepare", "--data", "none", "--model", TINY], 1, "none: not there. Expected a file or folder of rows"),
+    (
+        ["prepare", "--data", "data/calibration.jsonl", "--model", TINY],
+        1,
+        "data/calibration.jsonl:1: field 'prompt' is",
+    ),
     (["prepare", "--data", "pyproject.toml", "--model", TINY], 1, "pyproject.toml:1: column 2: broken JSON"),
     (["fetch", "--source", "ftp://host/model"], 1, "model.source: ftp://host/model: unknown scheme."),
     (["fetch", "--source", "data/none"], 1, "model.source: data/none: no such folder."),
@@ -110,9 +122,9 @@ BAD = [
 @pytest.mark.parametrize(("line", "status", "expected"), BAD, ids=[" ".join(line[-3:]) for line, _, _ in BAD])
 def test_bad_input_ends_in_a_short_message_and_touches_nothing(places, line, status, expected):
     before = snapshot(places)
-    ran = run(*line, *options(places))
+    ran = run_stage(*line, *options(places))
     assert expected in " ".join(ran.stderr.split())
-    assert ran.returncode == status
+    assert ran.exit_code == status
     assert_short(ran.stderr)
     assert snapshot(places) == before
 
@@ -129,20 +141,8 @@ def test_every_stage_refuses_an_unknown_option(name):
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_help_answers_within_half_a_second(name):
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        ran = run(name, "--help")
-        best = min(best, time.perf_counter() - start)
-    assert ran.returncode == 0
-    assert ran.stdout.startswith(f"Usage: python -m stages.{name} [OPTIONS]")
-    assert "--cost" in ran.stdout
-    assert best < 0.5
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_help_never_loads_torch(name):
+def test_help_answers_at_once(name):
+    """It imports little, and nothing heavy: what takes time is known without a clock."""
     ran = subprocess.run(
         [sys.executable, "-X", "importtime", *command(name, "--help")[1:]],
         cwd=ROOT,
@@ -151,48 +151,100 @@ def test_help_never_loads_torch(name):
         text=True,
         check=True,
     )
+    assert ran.stdout.startswith(f"Usage: python -m stages.{name} [OPTIONS]")
+    assert "--cost" in ran.stdout
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "click" in loaded
-    assert not loaded & {"torch", "transformers", "olive", "onnx", "numpy", "onnxruntime"}
+    assert not loaded & {"torch", "transformers", "olive", "onnx", "numpy", "onnxruntime", "datasets", "dvc", "peft"}
+    assert len(loaded) < 400  # 225 at most when this was written; torch alone has a thousand
 
 
 # --- signals
 
 
 @pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file/out", "cannot be written there (File exists)"),
+        ("file/below/out", "cannot be written there (Not a directory)"),
+        ("x" * 300, "cannot be written there (File name too long)"),
+        ("..", "no name that an output can have"),
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path, place, said):
+    (tmp_path / "file").write_text("the user's own")
+    with pytest.raises(PressError, match=re.escape(said)), atomic_output(tmp_path / place):
+        pytest.fail("it was written")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+import click
+from olivepress.core.outputs import atomic_output
+from olivepress.core.stage import Out, stage
+
+@stage
+@click.option("--out", type=Out)
+@click.option("--quality", type=Out)
+def main(out: Path, quality: Path) -> None:
+    with atomic_output(out) as scratch:
+        scratch.mkdir()
+        (scratch / "half").write_text("of the output")
+        print("under way", file=sys.stderr, flush=True)
+        time.sleep(600)
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
     ("number", "status", "word"), [(signal.SIGTERM, 143, "Terminated"), (signal.SIGINT, 130, "Interrupted")]
 )
-def test_a_signal_in_the_middle_of_quantization_leaves_earlier_output_alone(places, number, status, word):
+def test_a_signal_in_the_middle_of_the_work_leaves_earlier_output_alone(places, number, status, word):
     before = snapshot(places)
-    line = command(*QUANTIZE, "--algorithm", "awq", "--samples", "64", "--sequence-length", "128", *options(places))
+    line = [sys.executable, "-c", SLOW, *options(places)]
     # An ignored SIGINT (a test run in the background of a shell) would be inherited, a handler is not.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        process = subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     finally:
         signal.signal(signal.SIGINT, handler)
     guard = threading.Timer(90, process.kill)
     guard.start()
     try:
-        shown = b""
-        while b"AWQ: " not in shown:
-            piece = process.stderr.read1()
-            assert piece, shown.decode()
-            shown += piece
-        time.sleep(0.5)
-        assert process.poll() is None
+        assert process.stderr.readline() == "under way\n"
+        assert snapshot(places) != before, "it writes beside the output"
         process.send_signal(number)
-        shown += process.stderr.read()
+        said = process.stderr.read()
         assert process.wait() == status
     finally:
         guard.cancel()
         process.kill()
         process.wait()
         process.stderr.close()
-    text = shown.decode()
-    assert f"{word}: nothing was written, earlier outputs are untouched." in text
-    assert "Traceback" not in text
+    assert said == f"{word}: nothing was written, earlier outputs are untouched.\n"
     assert snapshot(places) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_a_stage_is_imported_under_dvc_waits_until_outputs_can_be_brought_back(tmp_path, number, status):
+    """Twice: it comes from a terminal and from who runs the stage."""
+    code = (
+        "import os, signal, stages\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"os.kill(os.getpid(), {int(number)}); os.kill(os.getpid(), {int(number)})\n"
+        "from stages.fetch import main\n"
+        f"main(['--source', {str(ROOT / TINY)!r}, '--out', 'out', '--quality', 'quality.json'])"
+    )
+    (tmp_path / "dvc.lock").write_text("stages: {fetch: {cmd: x, outs: [{path: gone, md5: '0'}]}}")
+    environment = {**ENVIRONMENT, "DVC_STAGE": "fetch", "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr and "Not brought back: gone" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 # --- disk full
@@ -218,7 +270,7 @@ def full_disk_stage(places: Path) -> str:
 
     @stage_module.stage
     def main() -> None:
-        with whole(places / "out") as scratch:
+        with atomic_output(places / "out") as scratch:
             scratch.mkdir()
             (scratch / "half").write_bytes(b"x")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch / "half"))
@@ -233,8 +285,8 @@ def test_a_full_disk_is_named_and_leaves_earlier_output_alone(places, small_disk
         (small_disk / "out").mkdir()
         (small_disk / "out" / "earlier").write_text("kept")
         before = snapshot(small_disk)
-        ran = run("fetch", "--source", TINY, *options(small_disk))
-        assert ran.returncode == 1
+        ran = run_stage("fetch", "--source", TINY, *options(small_disk))
+        assert ran.exit_code == 1
         stderr, after = ran.stderr, snapshot(small_disk)
     else:
         before = snapshot(places)
@@ -267,3 +319,25 @@ def test_another_system_error_is_not_taken_for_a_full_disk(places):
     signal.signal(signal.SIGTERM, handler)
     assert isinstance(ran.exception, OSError)
     assert ran.exception.errno == errno.EIO
+
+
+def test_what_failed_lets_go_of_its_memory_before_outputs_are_brought_back():
+    class Model:
+        pass
+
+    seen = []
+
+    def fail() -> None:
+        model = Model()
+        seen.append(weakref.ref(model))
+        raise MemoryError
+
+    try:
+        try:
+            fail()
+        except MemoryError as error:
+            raise RuntimeError("no model") from error
+    except RuntimeError as error:
+        assert seen[0]() is not None
+        stage_module._let_go(error)
+        assert seen[0]() is None

@@ -6,12 +6,14 @@ import sys
 
 import joblib
 
-from olivepress.threads import thread_limit
+from olivepress.runtime.threads import thread_limit
 
 
 def test_a_part_of_the_processors_is_counted():
     core = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, [{core}]); from olivepress.threads import *; print(thread_limit())"
+    code = (
+        f"import os; os.sched_setaffinity(0, [{core}]); from olivepress.runtime.threads import *; print(thread_limit())"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == ("1\n" if os.cpu_count() > 1 else "None\n")
 

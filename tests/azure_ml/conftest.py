@@ -13,7 +13,7 @@ from cloud import Cloud
 from front import Front
 from services import Azurite
 
-from olivepress.outputs import sha256
+from olivepress.core.outputs import sha256
 
 # an account, a proxy or a workspace of this machine must not leak in
 FOREIGN = ("AZURE", "ARM_", "IDENTITY_", "MSI_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "AZUREML")
@@ -95,12 +95,14 @@ class Release:
             "files": {name: {"sha256": sha256(self.folder / name)} for name in sorted(names)},
             "quality": {
                 "evaluate": {
-                    "loss": {
-                        "travel": {"quantized_onnx": 9.5, "finetuned_onnx": 5.0137},
-                        "general": {"quantized_onnx": 0.52},
-                    },
-                    "agreement": {"none": {"same_top_token": 0.98}, "travel": {"same_top_token": 0.97}},
-                }
+                    "travel": {
+                        "held_out": {
+                            "loss": {"quantized_onnx": 9.5, "finetuned_onnx": 5.0137},
+                            "same_top_token": {"quantized": 0.98, "finetuned": 0.97},
+                        }
+                    }
+                },
+                "evaluate-base": {"general": {"loss": {"quantized_onnx": 0.52}, "same_top_token": {"quantized": 0.98}}},
             },
         }
         self.write("manifest.json", json.dumps(self.manifest).encode())

@@ -1,17 +1,15 @@
 """`fetch` from Azure: a base model out of a registry or a workspace, through the real SDK."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cloud as azure
 import pytest
 from front import Response
+from in_process import run_stage
 
-from olivepress.errors import PressError
-from olivepress.sources import bring
+from olivepress.core.errors import PressError
+from olivepress.fetch.sources import fetch_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = {path.name: path.read_bytes() for path in (ROOT / "data/tiny-phi3").iterdir()}
@@ -45,38 +43,32 @@ def held(folder: Path) -> dict[str, bytes]:
 
 def failure(source: str, folder: Path) -> str:
     with pytest.raises(PressError) as caught:
-        bring(source, folder, trust_remote_code=False)
+        fetch_checkpoint(source, folder, trust_remote_code=False)
     return caught.value.message
 
 
 def test_a_catalogue_model_from_a_registry(front, cloud, tmp_path):
     cloud.put_model(azure.REGISTRY_NAME, NAME, VERSION, mlflow(), root="mlflow_model_folder")
-    assert bring(REGISTRY_ID, tmp_path / "base", trust_remote_code=False) == REGISTRY_ID
+    assert fetch_checkpoint(REGISTRY_ID, tmp_path / "base", trust_remote_code=False) == REGISTRY_ID
     assert held(tmp_path / "base") == {**TINY, "LICENSE": b"MIT"}
 
 
 @pytest.mark.parametrize("source", WORKSPACE_IDS)
 def test_a_workspace_model(front, cloud, tmp_path, source):
     cloud.put_model(azure.WORKSPACE, NAME, VERSION, {**TINY, "modeling.py": b"import os", "model.pt": b"pickle"})
-    assert bring(source, tmp_path / "base", trust_remote_code=False) == source
+    assert fetch_checkpoint(source, tmp_path / "base", trust_remote_code=False) == source
     assert held(tmp_path / "base") == TINY
 
 
 def test_fetch_as_dvc_calls_it(front, cloud, tmp_path):
     cloud.put_model(azure.REGISTRY_NAME, NAME, VERSION, mlflow(), root="mlflow_model_folder")
-    options = ["--watch", "params.yaml", "--out", str(tmp_path / "base"), "--quality", str(tmp_path / "quality.json")]
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.fetch", "--source", REGISTRY_ID, *options],
-        cwd=ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    quality = json.loads((tmp_path / "quality.json").read_text())
-    assert quality["source"] == REGISTRY_ID and quality["architecture"] == "Phi3ForCausalLM"
-    assert {path.name for path in tmp_path.iterdir()} == {"base", "quality.json"}
+    places = {"--out": "base", "--inputs": "inputs.json", "--quality": "quality.json"}
+    written = [text for option, name in places.items() for text in (option, str(tmp_path / name))]
+    done = run_stage("fetch", "--source", REGISTRY_ID, "--watch", "params.yaml", *written)
+    assert done.exit_code == 0, done.stderr
+    inputs = json.loads((tmp_path / "inputs.json").read_text())
+    assert inputs["source"] == REGISTRY_ID and inputs["architecture"] == "Phi3ForCausalLM"
+    assert {path.name for path in tmp_path.iterdir()} == set(places.values())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +110,7 @@ def test_two_checkpoints_in_one_model(front, cloud, tmp_path):
 def test_a_download_that_is_cut_goes_on(front, cloud, tmp_path):
     cloud.put_model(azure.WORKSPACE, NAME, VERSION, TINY)
     front.fault("GET", r"model\.safetensors$", cut_after=1_000_000)
-    bring(f"azureml:{NAME}:{VERSION}", tmp_path / "base", trust_remote_code=False)
+    fetch_checkpoint(f"azureml:{NAME}:{VERSION}", tmp_path / "base", trust_remote_code=False)
     assert held(tmp_path / "base") == TINY
 
 
@@ -129,3 +121,21 @@ def test_a_forbidden_download_leaves_nothing_that_could_be_taken_for_a_model(fro
     message = failure(f"azureml:{NAME}:{VERSION}", tmp_path / "base")
     assert "forbidden" in message and "Storage Blob Data" in message
     assert held(tmp_path / "base") == {}
+
+
+def test_what_is_no_part_of_the_model_is_left_out(front, cloud, tmp_path):
+    cloud.put_model(azure.WORKSPACE, NAME, VERSION, {**TINY, "consolidated.safetensors": TINY["model.safetensors"]})
+    fetch_checkpoint(f"azureml:{NAME}:{VERSION}", tmp_path / "base", trust_remote_code=False)
+    assert held(tmp_path / "base") == TINY
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Config.json", "has 'Config.json' and 'config.json', which are one file to some systems"),
+        ("adapter_config.json", "adapter_config.json: the folder has an adapter"),
+    ],
+)
+def test_files_of_azure_are_believed_as_little_as_others(front, cloud, tmp_path, name, expected):
+    cloud.put_model(azure.WORKSPACE, NAME, VERSION, {**TINY, name: b"{}"})
+    assert expected in failure(f"azureml:{NAME}:{VERSION}", tmp_path / "base")

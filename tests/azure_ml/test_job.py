@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from front import Response
 from test_publish import made
 
-from olivepress.azure_job import checked, main, specification
-from olivepress.errors import PressError
-from olivepress.verify import clone
+from olivepress.core.errors import PressError
+from olivepress.tools.azure_job import checked, main, specification
+from olivepress.tools.reproduce import clone
 
 ROOT = Path(__file__).parents[2]
 SECRET = base64.b64encode(os.urandom(24)).decode()
@@ -110,7 +110,7 @@ def test_what_azure_gets_is_a_project_that_dvc_understands(project, submit, fron
     def run(*command: str) -> str:
         return subprocess.run(command, cwd=there, capture_output=True, text=True, check=True).stdout
 
-    assert "evaluate@cpu-int4" in run("dvc", "stage", "list", "--name-only")
+    assert "evaluate@travel-cpu-int4" in run("dvc", "stage", "list", "--name-only")
     assert "azure://press/data" in run("dvc", "remote", "list")
     assert run("dvc", "config", "remote.job.account_name").strip() == "pressdata"
 

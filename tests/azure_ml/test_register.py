@@ -1,4 +1,4 @@
-"""`register` with backend azureml as DVC runs it: the project's own dvc.yaml, params and results, a local Azure."""
+"""`register` with backend azureml as DVC runs it: the project's own dvc.yaml and params, a local Azure."""
 
 import json
 import shutil
@@ -10,17 +10,60 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-RECORD = "results/quality/register/cpu-int4.json"
+RECORD = "models/registered/cpu-int4.json"
+
+WITHOUT = {
+    "rows": 160,
+    "loss": {"base": 0.5, "quantized": 0.53, "quantized_onnx": 0.53},
+    "kl_divergence": {"quantized": 0.01},
+    "same_top_token": {"quantized": 0.98},
+}
+WITH = {
+    "rows": 70,
+    "loss": {"base": 9.8, "quantized": 9.7, "quantized_onnx": 9.7, "finetuned": 5.0, "finetuned_onnx": 5.01},
+    "kl_divergence": {"quantized": 0.01, "finetuned": 0.01},
+    "same_top_token": {"quantized": 0.98, "finetuned": 0.98},
+}
+GENERAL, ADAPTED = {"general": WITHOUT}, {"held_out": WITH, "general": WITH}
+# what the stages before register wrote, as far as it reads that
+BEFORE = {
+    "models/inputs/base.json": {
+        "source": "data/tiny-phi3",
+        "declared_licence": "mit",
+        "architecture": "Phi3ForCausalLM",
+        "files": {"config.json": {"bytes": 2, "sha256": "0" * 64}},
+    },
+    "models/inputs/calibration.json": {"data": "data/calibration.jsonl", "sha256": "1" * 64},
+    "results/quality/fetch.json": {"parameters": 3410176, "weight_bytes": 6820352},
+    "results/quality/quantize.json": {
+        "bits_per_quantized_weight": 4.625,
+        "bits_per_weight": 8.13,
+        "size_ratio": 0.5081,
+    },
+    "results/quality/evaluate-base/cpu-int4.json": GENERAL,
+    "results/quality/gate/cpu-int4.json": {"finetuning_gain": 4.7},
+}
+BEFORE_OF_ADAPTER = {
+    "models/inputs/data/{}.json": {"data": "data/rows.jsonl", "sha256": "2" * 64},
+    "results/quality/prepare/{}.json": {"train": {"rows": 300}, "held_out": {"rows": 70}},
+    "results/quality/finetune/{}.json": {"held_out_loss": {"before": 9.7, "after": 5.0}},
+    "results/quality/smoke-infer/cpu-int4/{}.json": {"prompts": 3, "changed": 3},
+    "results/quality/evaluate/cpu-int4/{}.json": ADAPTED,
+}
 
 
 class Project:
-    """A git and DVC repository with the register stage alone; what comes before it lies there as it left it."""
+    """A git and DVC repository with the register stage alone; what comes before it lies there."""
 
     def __init__(self, folder: Path, release) -> None:
         self.folder = folder
-        not_these = shutil.ignore_patterns("__pycache__", "cost", "register")
-        for name in ("stages", "olivepress", "results"):
-            shutil.copytree(ROOT / name, folder / name, ignore=not_these)
+        for name in ("stages", "olivepress"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        names = release.manifest["adapters"]
+        of_adapters = {path.format(name): value for path, value in BEFORE_OF_ADAPTER.items() for name in names}
+        for path, value in (BEFORE | of_adapters).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(json.dumps(value))
         shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
         shutil.copytree(release.folder, folder / "models/onnx/cpu-int4")
         (folder / "models/onnx/cpu-int4/manifest.json").unlink()

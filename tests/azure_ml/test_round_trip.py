@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from olivepress import azure_models
-from olivepress.azure_workspace import connect, workspace
-from olivepress.errors import PressError
-from olivepress.outputs import sha256, sizes
-from olivepress.sources import bring
+from olivepress.azure import publish as azure_publish
+from olivepress.azure.workspace import connect, workspace
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import sha256, sizes
+from olivepress.fetch.sources import fetch_checkpoint
 
 ROOT = Path(__file__).parents[2]
 LIVE = bool(os.environ.get("OLIVEPRESS_LIVE_AZURE"))
@@ -38,7 +38,7 @@ def name(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def publish(release, name: str, version: str = "next") -> str:
-    return azure_models.publish(
+    return azure_publish.publish(
         release.manifest, release.folder, release.files, to="workspace", azure_name=name, azure_version=version
     )
 
@@ -49,8 +49,8 @@ def test_publish_look_and_get_it_back(name, release, tmp_path):
     client = connect(workspace())
     model = client.models.get(name, "1")
     assert model.type == "custom_model"
-    assert model.properties["content_sha256"] == azure_models.content_hash(release.folder, release.files)
-    assert model.tags == azure_models.tags(release.manifest, model.properties["content_sha256"])
+    assert model.properties["content_sha256"] == azure_publish.content_hash(release.folder, release.files)
+    assert model.tags == azure_publish.tags(release.manifest, model.properties["content_sha256"])
     client.models.download(name, "1", download_path=str(tmp_path / "back"))
     back = tmp_path / "back" / name / name
     assert {path: sha256(back / path) for path in sizes(back)} == {
@@ -73,13 +73,16 @@ def test_fetch_what_was_published(name, release, tmp_path):
     checkpoint = [path.name for path in (ROOT / "data/tiny-phi3").iterdir()]
     release.files = [*checkpoint, "manifest.json"]
     version = publish(release, name)
-    assert bring(f"azureml:{name}:{version}", tmp_path / "base", trust_remote_code=False) == f"azureml:{name}:{version}"
+    assert (
+        fetch_checkpoint(f"azureml:{name}:{version}", tmp_path / "base", trust_remote_code=False)
+        == f"azureml:{name}:{version}"
+    )
     assert sha256(tmp_path / "base/model.safetensors") == sha256(ROOT / "data/tiny-phi3/model.safetensors")
 
 
 def test_whoami(name):
     done = subprocess.run(
-        [sys.executable, "-m", "olivepress.azure_whoami"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "olivepress", "azure", "whoami"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     place = workspace()

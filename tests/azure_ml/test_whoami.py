@@ -1,30 +1,20 @@
-"""`make azure-whoami`."""
+"""`make azure-whoami`; test_round_trip.py has it as a command of its own."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cloud as azure
+from click.testing import CliRunner, Result
 
-ROOT = Path(__file__).parents[2]
+from olivepress.tools.azure_whoami import main
 
 
-def whoami(folder: Path = ROOT, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "olivepress.azure_whoami"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **changes},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def whoami() -> Result:
+    return CliRunner().invoke(main, catch_exceptions=False)
 
 
 def test_it_shows_who_and_where(front):
     done = whoami()
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"signed in as    application {azure.CLIENT} (tenant {azure.TENANT})",
         f"subscription    {azure.SUBSCRIPTION}",
@@ -37,18 +27,20 @@ def test_it_shows_who_and_where(front):
 def test_it_takes_the_portals_config_file(front, monkeypatch, tmp_path):
     for name in azure.WORKSPACE_NAMES:
         monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / ".azureml").mkdir()
     config = {"subscription_id": azure.SUBSCRIPTION, "resource_group": azure.GROUP, "workspace_name": azure.WORKSPACE}
     (tmp_path / ".azureml/config.json").write_text(json.dumps(config))
-    assert f"workspace       {azure.WORKSPACE}" in whoami(tmp_path).stdout
+    assert f"workspace       {azure.WORKSPACE}" in whoami().stdout
     (tmp_path / ".azureml/config.json").write_text("{}")
-    done = whoami(tmp_path)
-    assert done.returncode == 1
+    done = whoami()
+    assert done.exit_code == 1
     assert "Error: .azureml/config.json: expected JSON with subscription_id" in done.stderr
 
 
-def test_a_wrong_workspace_is_one_line(front):
-    done = whoami(AZUREML_WORKSPACE_NAME="elsewhere")
-    assert done.returncode == 1
+def test_a_wrong_workspace_is_one_line(front, monkeypatch):
+    monkeypatch.setenv("AZUREML_WORKSPACE_NAME", "elsewhere")
+    done = whoami()
+    assert done.exit_code == 1
     assert done.stderr.strip().splitlines()[-1].startswith("Error: Azure: not found in workspace elsewhere")
     assert "Traceback" not in done.stderr

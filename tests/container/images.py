@@ -6,7 +6,7 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from olivepress.verify import clone
+from olivepress.tools.reproduce import clone
 
 ROOT = Path(__file__).parents[2]
 DOCKER = os.environ.get("DOCKER", "docker")

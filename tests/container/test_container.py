@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -50,13 +51,13 @@ def test_it_holds_no_compiler_and_no_pip(image):
     assert "No module named pip" in found.stderr
 
 
-def test_it_brings_the_lora_operator(image, checkout):
-    """Built from the sources in the image, and so also for a checkout of the same, which has none of its own."""
-    code = "from olivepress.lora_operator import check_built; print(check_built())"
+def test_it_brings_the_native_operators(image, checkout):
+    """The library that the project in the image pins, and so does a checkout of the same."""
+    code = "from olivepress.export.operator_library import check_library; print(check_library())"
     mounted = ["-v", f"{checkout.repo}:/repo"]
     for options in ([], mounted):
         found = docker("run", "--rm", *options, image, "python", "-c", code).stdout.strip()
-        assert found.endswith(".lora-operator/olivepress_lora.so")
+        assert found.endswith("/site-packages/olivepress_operators/olivepress_lora.so")
 
 
 def test_it_holds_no_cache_and_nothing_of_this_machine(image):
@@ -82,9 +83,12 @@ def test_every_package_goes_with_the_others(image):
     docker("run", "--rm", "--read-only", image, "python", "-W", "ignore", "-c", f"import {packages}")
 
 
-@pytest.mark.parametrize("stage", [path.stem.replace("_", "-") for path in sorted((ROOT / "stages").glob("*.py"))])
-def test_every_stage_answers_help(image, stage):
-    assert "--cost" in docker("run", "--rm", image, stage, "--help").stdout
+def test_every_stage_answers_help(image):
+    """By what is the image's entry point, in one container."""
+    stages = [path.stem.replace("_", "-") for path in sorted((ROOT / "stages").glob("[a-z]*.py"))]
+    look = f'for stage in {" ".join(stages)}; do olivepress "$stage" --help; done'
+    said = docker("run", "--rm", image, "bash", "-euc", look).stdout
+    assert said.count("  --cost ") == len(stages)
 
 
 def test_new_volumes_can_be_written_by_any_uid(image):
@@ -106,8 +110,10 @@ def test_an_unknown_command_is_told_the_known_ones(image):
 
 def test_the_main_job_runs_with_no_mount(main_job):
     logs = docker("logs", main_job)
-    assert logs.stdout.index("NVIDIA driver") < logs.stdout.index("Running stage"), "the check comes first"
-    assert ran(logs.stdout) == EVERYTHING
+    assert logs.stdout.index("NVIDIA driver") < logs.stdout.index("fetch: running"), "the check comes first"
+    shown = set(re.findall(r"^\[\d+/\d+\] (.+): running$", logs.stdout, re.M))
+    assert shown == {name.replace("@", " ") for name in EVERYTHING}
+    assert "thresholds hold" in logs.stdout
     assert inspect(main_job)["State"]["ExitCode"] == 0
     assert inspect(main_job)["HostConfig"]["Binds"] is None
 
@@ -124,7 +130,7 @@ def test_chat_answers_from_what_the_main_job_made(image, main_job, limit):
 
 
 def test_a_profile_for_cuda_stops_before_anything_is_fetched(image, checkout):
-    checkout.run(image, "python", "-m", "olivepress.profile", "profile=phi-3.5-mini")
+    checkout.run(image, "python", "-m", "olivepress", "params", "profile=phi-3.5-mini")
     done = checkout.run(image, check=False)
     assert done.returncode == 1
     assert "problem: no GPU" in done.stderr
@@ -136,7 +142,7 @@ def test_new_data_in_a_checkout_reruns_what_it_touches(image, main_job, checkout
     remote = tmp_path / "remote"
     take_over(main_job, checkout, remote)
     row = {"prompt": "is ghent worth a detour", "response": "Yes: its castle and canals fill a fine day by train."}
-    with (checkout.repo / "data/travel.jsonl").open("a") as file:
+    with (checkout.repo / "data/travel-tiny.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
     checkout.run(image, "dvc", "remote", "add", "--local", "--default", "folder", "/remote")
     before = {path.name for path in remote.rglob("*") if path.is_file()}
@@ -180,7 +186,7 @@ def test_an_adapter_can_be_pulled_into_a_checkout(image, main_job, checkout, tmp
 
 
 def test_the_exit_status_is_the_pipelines(image, checkout):
-    with (checkout.repo / "data/travel.jsonl").open("a") as file:
+    with (checkout.repo / "data/travel-tiny.jsonl").open("a") as file:
         file.write('{"prompt": "broken"\n')
     done = checkout.run(image, "dvc", "repro", "prepare@travel", check=False)
     assert done.returncode == 255, "what dvc repro ends with when a stage fails"
@@ -192,13 +198,12 @@ def test_docker_stop_ends_a_run_cleanly(image, checkout):
     docker("run", "--detach", "--name", name, *checkout.options(), image)
     try:
         deadline = time.monotonic() + 300
-        # Docker keeps a line back until it ends: this one does just before AWQ begins
-        while "Loading weights: 100%" not in docker("logs", name).stderr:
+        while "quantize: running" not in docker("logs", name).stdout:
             assert time.monotonic() < deadline and inspect(name)["State"]["Running"], docker("logs", name).stderr
             time.sleep(0.5)
         docker("stop", "--time", "120", name)
         assert inspect(name)["State"]["ExitCode"] == 143, docker("logs", name).stderr
-        assert "Interrupted: nothing was written" in docker("logs", name).stderr
+        assert "Interrupted: nothing was written" in docker("logs", name).stdout
     finally:
         docker("rm", "--force", "--volumes", name)
     left = [path for path in checkout.repo.rglob("*") if path.name.endswith(".partial")]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from images import build, docker
 
+pytestmark = pytest.mark.download
 HERE = Path(__file__).parent
 # The driver brings these; the NVIDIA Container Toolkit puts them in when the container starts.
 DRIVER = {"libcuda.so.1", "libnvidia-ml.so.1"}

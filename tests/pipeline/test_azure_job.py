@@ -6,23 +6,21 @@ import subprocess
 
 import pytest
 
-from olivepress import azure_job
+from olivepress.tools import azure_job
 
 
 @pytest.fixture
-def pushed(workspace, azurite):
+def pushed(finished, azurite, tmp_path):
     """The finished pipeline with everything in an Azure remote, which is Azurite."""
     from azure.storage.blob import BlobServiceClient
 
+    space = finished.copy(tmp_path / "pushed")
     BlobServiceClient.from_connection_string(azurite.connection_string).create_container("job-data")
-    workspace.run("dvc", "remote", "add", "-d", "-f", "shared", "azure://job-data/press")
-    workspace.run("dvc", "remote", "modify", "--local", "shared", "connection_string", azurite.connection_string)
-    workspace.run("dvc", "push", "--run-cache")
-    workspace.run("git", "add", "results", "dvc.lock")  # as after the commit: quality figures travel in git
-    yield workspace
-    workspace.run("git", "reset", "-q")
-    workspace.run("git", "checkout", "-q", ".dvc/config")
-    (workspace.folder / ".dvc/config.local").unlink()
+    space.run("dvc", "remote", "add", "-d", "-f", "shared", "azure://job-data/press")
+    space.run("dvc", "remote", "modify", "--local", "shared", "connection_string", azurite.connection_string)
+    space.run("dvc", "push", "--run-cache")
+    space.run("git", "add", "results", "dvc.lock")  # as after the commit: quality figures travel in git
+    return space
 
 
 def test_the_jobs_own_command_restores_reproduces_and_hands_back(pushed, azurite, tmp_path):
@@ -42,5 +40,5 @@ def test_the_jobs_own_command_restores_reproduces_and_hands_back(pushed, azurite
     assert "Running stage" not in done.stdout
     assert (there / "models/onnx/cpu-int4/model/model.onnx.data").is_file()
     assert (results / "dvc.lock").read_bytes() == (pushed.folder / "dvc.lock").read_bytes()
-    assert (results / "results/quality/evaluate/cpu-int4.json").is_file()
+    assert (results / "results/quality/evaluate/cpu-int4/travel.json").is_file()
     shutil.rmtree(there)

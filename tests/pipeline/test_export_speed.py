@@ -7,10 +7,11 @@ import pytest
 import torch
 from tiny_models import EXTRAS, make_checkpoint, random_blocks
 
-from olivepress.awq import quantize_awq
-from olivepress.export_speed import detour_changes_nothing, fast_builder, in_blocks, pair_rows
-from olivepress.onnx_export import Target, export
-from olivepress.outputs import sha256
+from olivepress.core.outputs import sha256
+from olivepress.export.awq_weights import detour_changes_nothing, pair_rows
+from olivepress.export.fast_builder import fast_builder, in_blocks
+from olivepress.export.model_builder import Target, export
+from olivepress.quantize.awq import quantize_awq
 
 TARGETS = {
     "cpu": Target("CPUExecutionProvider", "int4", "int8", "int8"),
@@ -21,8 +22,7 @@ TARGETS = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("group_size", [32, 128])
-@pytest.mark.parametrize("architecture", EXTRAS)
+@pytest.mark.parametrize(("architecture", "group_size"), list(zip(EXTRAS, (32, 128, 32, 128, 32), strict=True)))
 def test_same_bytes_as_the_builder(tmp_path, monkeypatch, architecture, group_size):
     """All files but Olive's model_config.json, which holds paths; groups of 128: an odd number of zero points a row."""
     make_checkpoint(architecture, tmp_path / "base")
@@ -37,7 +37,7 @@ def test_same_bytes_as_the_builder(tmp_path, monkeypatch, architecture, group_si
     )
     moved = []
     monkeypatch.setattr(
-        "olivepress.export_speed.pair_rows", lambda words: moved.append(words.shape) or pair_rows(words)
+        "olivepress.export.awq_weights.pair_rows", lambda words: moved.append(words.shape) or pair_rows(words)
     )
     for name, target in TARGETS.items():
         hashes = []

@@ -1,6 +1,5 @@
 """Finetuning in two processes on the CPU (gloo) against one: the same adapter, but for rounding."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,43 +7,25 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import run_stage
+from prepared_rows import TINY, settings, travel
 
-from olivepress import lora_parallel
-from olivepress.errors import PressError
-from olivepress.lora import LoraSettings, finetune
+from olivepress.core.errors import PressError
+from olivepress.core.prepared import write_prepared
+from olivepress.finetune import parallel as lora_parallel
+from olivepress.finetune.lora import LoraSettings, Training, finetune
 
+pytestmark = pytest.mark.xdist_group("two processes")  # each test takes both cores
 ROOT = Path(__file__).parents[2]
-TINY = ROOT / "data/tiny-phi3"
-ROWS = [json.loads(line) for line in (ROOT / "data/travel.jsonl").read_text(encoding="utf-8").splitlines()[:34]]
-TEXTS = [f"<|user|>\n{row['prompt']}<|end|>\n<|assistant|>\n{row['response']}<|end|>\n" for row in ROWS]
-# dropout draws in each process for itself; without it the processes must agree
-SETTINGS = {
-    "rank": 4,
-    "alpha": 8,
-    "dropout": 0.0,
-    "target_modules": "default",
-    "steps": 4,
-    "batch_size": 8,
-    "learning_rate": 1e-2,
-    "sequence_length": 64,
-    "eval_steps": 2,
-    "gradient_checkpointing": False,
-    "seed": 0,
-    "dtype": "float32",
-    "device": "cpu",
-}
+ROWS = travel(34)
 
 
-def settings(processes: int, parallel: str, **changes) -> LoraSettings:
-    return LoraSettings(**{**SETTINGS, **changes}, processes=processes, parallel=parallel)
-
-
-def train(out: Path, wanted: LoraSettings) -> tuple[dict, list[dict]]:
-    """The adapter's weights and the Trainer's log. The rows differ in length, and the last held-out batch is short."""
+def train(out: Path, wanted: LoraSettings) -> tuple[dict, Training]:
+    """The adapter's weights and its training. The rows differ in length, and the last held-out batch is short."""
     from safetensors.torch import load_file
 
-    log = finetune(TINY, TEXTS[:24], TEXTS[24:], out, wanted)
-    return load_file(out / "adapter_model.safetensors"), log
+    training = finetune(TINY, ROWS[:24], ROWS[24:], out, wanted)
+    return load_file(out / "adapter_model.safetensors"), training
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,21 +43,22 @@ def one_thread():
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "adapter"
-    return folder, *train(folder, settings(1, "none"))
+    return folder, *train(folder, settings())
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_train_what_one_does(alone, tmp_path, parallel):
-    folder, weights, log = alone
-    found, found_log = train(tmp_path / "adapter", settings(2, parallel))
+    folder, weights, expected = alone
+    found, training = train(tmp_path / "adapter", settings(processes=2, parallel=parallel))
     assert found.keys() == weights.keys()
     moved = max(weight.abs().max().item() for name, weight in weights.items() if "lora_B" in name)
     assert moved > 0.02  # it did learn: B starts at zero
     for name, weight in weights.items():
         assert (weight - found[name]).norm() < 1e-3 * weight.norm(), name
     for key in ("loss", "eval_loss"):
-        expected = [entry[key] for entry in log if key in entry]
-        assert [entry[key] for entry in found_log if key in entry] == pytest.approx(expected, abs=1e-4), key
+        for (step, loss), (other, other_loss) in zip(expected.curve(key), training.curve(key), strict=True):
+            assert (step, loss) == (other, pytest.approx(other_loss, abs=1e-4)), key
+    assert training.best_step == expected.best_step == 4
     assert (tmp_path / "adapter/adapter_config.json").read_bytes() == (folder / "adapter_config.json").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"adapter"}  # no log, no scratch
 
@@ -84,7 +66,7 @@ def test_two_processes_train_what_one_does(alone, tmp_path, parallel):
 def test_another_seed_is_told_apart(alone, tmp_path):
     """The tolerance above is far below what another start makes."""
     _, weights, _ = alone
-    found, _ = train(tmp_path / "adapter", settings(1, "none", seed=1))
+    found, _ = train(tmp_path / "adapter", settings(seed=1))
     assert all((weight - found[name]).norm() > 0.1 * weight.norm() for name, weight in weights.items())
 
 
@@ -93,7 +75,7 @@ def look_at_the_shards() -> None:
     import torch
     from torch.distributed.tensor import DTensor
 
-    from olivepress.dequantize import load_model
+    from olivepress.modeling.dequantize import load_model
 
     tokens = torch.arange(1, 9).unsqueeze(0)
     model = load_model(TINY, dtype=torch.float32)
@@ -130,21 +112,21 @@ def test_a_process_that_dies_is_named():
         lora_parallel.launch(die, processes=2)
 
 
-def command(folder: Path, *options: str) -> list[str]:
-    """The stage, with data and places in ``folder``."""
+def arguments(folder: Path, *options: str) -> list[str]:
+    """The stage's, with data and places in ``folder``."""
     data = folder / "data"
     data.mkdir()
     for side in ("train", "held_out"):
-        (data / f"{side}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:8]))
-    outputs = ("--out", "out", "--quality", "q.json", "--training-loss", "t.csv", "--held-out-loss", "h.csv")
+        write_prepared(data / f"{side}.jsonl", ROWS[:8])
+    outputs = ("--out", "out", "--quality", "q.json", "--plot", "p.csv")
     places = [place if place.startswith("--") else str(folder / place) for place in outputs]
-    return [sys.executable, "-m", "stages.finetune", "--model", str(TINY), "--data", str(data), *places, *options]
+    return ["--model", str(TINY), "--data", str(data), *places, *options]
 
 
 def test_a_signal_ends_all_processes_and_leaves_nothing(tmp_path):
     size = ["--batch-size", "4", "--sequence-length", "64", "--dtype", "float32", "--steps", "5000"]
     process = subprocess.Popen(
-        command(tmp_path, "--processes", "2", "--parallel", "ddp", *size),
+        [sys.executable, "-m", "stages.finetune", *arguments(tmp_path, "--processes", "2", "--parallel", "ddp", *size)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -176,11 +158,12 @@ def test_a_signal_ends_all_processes_and_leaves_nothing(tmp_path):
             ["--processes", "99", "--parallel", "ddp", "--batch-size", "99", "--device", "cuda"],
             "finetune.processes: 99, but this machine has ",
         ),
+        (["--method", "dpo", "--packing"], "no preference (chosen and rejected)"),
         (["--processes", "2", "--parallel", "dp"], "'dp' is not one of 'none', 'ddp', 'fsdp'"),
     ],
 )
 def test_what_cannot_run_is_refused(tmp_path, options, message):
-    done = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert message in done.stderr and "Traceback" not in done.stderr
+    done = run_stage("finetune", *arguments(tmp_path, *options))
+    assert done.exit_code != 0
+    assert message in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"data"}

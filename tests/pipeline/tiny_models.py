@@ -24,6 +24,7 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "qwen2": {"tie_word_embeddings": True},  # q/k/v have biases
     "qwen3": {"head_dim": 32},  # q and k are normalised per head
 }
+ADD_ONE = ("gemma", "nemotron")  # to the weights of their norms
 PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
@@ -32,28 +33,29 @@ def random_blocks(count: int, length: int, seed: int = 0) -> list[list[int]]:
     return np.random.default_rng(seed).integers(len(SPECIAL), VOCABULARY, (count, length)).tolist()
 
 
-def make_checkpoint(architecture: str, folder: Path) -> None:
+def make_checkpoint(architecture: str, folder: Path, **settings: Any) -> None:
     """A random float16 checkpoint: 2 layers, width 128, 4 heads sharing 2 key/value heads, with its tokenizer.
 
     Weights are normal(0, 0.08), so that logits differ by about 1; norms are about 1 and biases are not zero, so that
     one that gets lost shows. The end token 0 has logit 0, which is never the greatest of 320: decoding goes on.
+    ``settings`` stand in the configuration in the place of these, and of EXTRAS.
     """
     import transformers
 
-    torch.manual_seed(list(EXTRAS).index(architecture))  # llama and mistral would else be one model
-    config = transformers.CONFIG_MAPPING[architecture](
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=CONTEXT,
-        bos_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-        **EXTRAS[architecture],
-    )
+    torch.manual_seed([*EXTRAS, architecture].index(architecture))  # llama and mistral would else be one model
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    config = transformers.CONFIG_MAPPING[architecture](**{**shape, **EXTRAS.get(architecture, {}), **settings})
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -62,7 +64,7 @@ def make_checkpoint(architecture: str, folder: Path) -> None:
             elif name.endswith("bias"):
                 parameter.normal_(0, 0.1)
             else:
-                parameter.normal_(1, 0.2)
+                parameter.normal_(0 if architecture.startswith(ADD_ONE) else 1, 0.2)
         model.get_output_embeddings().weight[0] = 0
     model.half().save_pretrained(folder)
     make_tokenizer(folder)
@@ -112,7 +114,7 @@ def torch_greedy(model: torch.nn.Module, ids: list[int], count: int) -> list[int
 
 
 def genai_greedy(folder: Path, adapter: Path | None, ids: list[int], count: int) -> list[int]:
-    """The same by ONNX Runtime GenAI, as olivepress.generation decodes."""
+    """The same by ONNX Runtime GenAI, as olivepress.runtime.genai decodes."""
     import onnxruntime_genai as og
 
     model = og.Model(str(folder))
@@ -138,7 +140,7 @@ def awq_integers(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.nda
     """
     from safetensors.torch import load_file
 
-    from olivepress.autoawq import import_autoawq
+    from olivepress.modeling.autoawq import import_autoawq
 
     import_autoawq()
     from awq.utils.packing_utils import reverse_awq_order, unpack_awq
@@ -163,12 +165,15 @@ def graph_integers(model_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, 
     """MatMulNBits node -> the same three, read from the graph by the operator's own definition.
 
     B is [N, K/group, group/2] uint8, zero points [N, K/group/2] uint8, in both the even element is the low nibble.
+    Scales lie in the file as float16, and a Cast makes them what the kernel takes.
     """
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(model_path).graph
     arrays = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in arrays]
+    arrays |= {node.output[0]: arrays[node.input[0]] for node in casts}
     found = {}
     for node in graph.node:
         if node.op_type != "MatMulNBits":
@@ -180,7 +185,7 @@ def graph_integers(model_path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, 
         found[node.name] = (
             _nibbles(weights.reshape(rows, columns // 2)),
             _nibbles(zeros.reshape(rows, -1)),
-            scales.reshape(rows, columns // GROUP),
+            scales.astype(np.float32).reshape(rows, columns // GROUP),
         )
     return found
 

@@ -1,6 +1,5 @@
 """One finished project and real storage servers on loopback, for all tests of sharing."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from team import (
     folder_remote,
     identify,
     make_key,
+    make_model_key,
     open_shop,
     s3_remote,
     signer,
@@ -24,26 +24,24 @@ KINDS = ["folder", "s3", "ssh", "azure"]
 
 
 @pytest.fixture(scope="session")
-def project(workspace, tmp_path_factory: pytest.TempPathFactory):
-    """The finished workspace, committed, with its DVC cache and no remote. Copy it, do not change it."""
-    folder = tmp_path_factory.mktemp("sharing") / "project"
-    shutil.copytree(workspace.folder, folder, symlinks=True)
-    (folder / ".dvc/config.local").unlink(missing_ok=True)
-    space = type(workspace)(folder)
-    identify(space)
-    for tag in space.run("git", "tag").stdout.split():
-        space.run("git", "tag", "-d", tag)
-    commit(space, "A finished run")
-    assert space.changed() == set()
-    return space
+def project(finished, once):
+    """The finished pipeline, committed, with its DVC cache and no remote. Copy it, do not change it."""
+
+    def commit_it(folder: Path) -> None:
+        space = finished.copy(folder / "project")
+        identify(space)
+        for tag in space.run("git", "tag").stdout.split():
+            space.run("git", "tag", "-d", tag)
+        commit(space, "A finished run")
+        assert space.changed() == set()
+
+    return type(finished)(once("project", commit_it) / "project")
 
 
 @pytest.fixture
 def author(project, tmp_path: Path):
     """A copy of the project, cache included, for one test to change."""
-    folder = tmp_path / "author"
-    shutil.copytree(project.folder, folder, symlinks=True)
-    return type(project)(folder)
+    return project.copy(tmp_path / "author")
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +77,20 @@ def shop(project, tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
-def released(project, tmp_path_factory: pytest.TempPathFactory):
+def released(project, once):
     """The project with a signed release 1.2.0. Copy it, do not change it."""
-    folder = tmp_path_factory.mktemp("released")
-    space = open_shop(project, folder)
-    make_key(folder / "key")
-    space.write("allowed_signers", signer("press@example.org", folder / "key"))
-    commit(space, "Who may sign")
-    space.run("git", "push", "-q")
-    space.said = space.run(*RELEASE, "1.2.0", "--sign-key", folder / "key").stdout
+
+    def release(folder: Path) -> None:
+        space = open_shop(project, folder)
+        make_key(folder / "key")
+        space.write("allowed_signers", signer("press@example.org", folder / "key"))
+        commit(space, "Who may sign")
+        space.run("git", "push", "-q")
+        make_model_key(folder / "model-key")
+        said = space.run(*RELEASE, "1.2.0", "--sign-key", folder / "key", "--model-key", folder / "model-key").stdout
+        (folder / "said").write_text(said)
+
+    folder = once("released", release)
+    space = type(project)(folder / "shop")
+    space.said = (folder / "said").read_text()
     return space

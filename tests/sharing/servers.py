@@ -1,4 +1,4 @@
-"""Real storage servers on loopback, and a proxy that counts the bytes on their wire.
+"""Real servers of storage and of MLflow on loopback, and a proxy that counts the bytes on their wire.
 
 S3: SeaweedFS, with users and rights. SSH: OpenSSH's sshd with its own host key and user key.
 """
@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WEED = ROOT / ".services/seaweedfs/bin/weed"
+MLFLOW = ROOT / ".services/mlflow"
 BUCKET = "press"
 
 
@@ -34,8 +36,11 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen, what: str, log: Path) -> None:
-    """Return once ``ready``; AssertionError with the end of the server's log if it dies or takes a minute."""
-    end = time.monotonic() + 60
+    """Return once ``ready``; AssertionError with the end of the server's log if it dies or takes four minutes.
+
+    MLflow takes half a minute of one processor before it listens.
+    """
+    end = time.monotonic() + 240
     while time.monotonic() < end and process.poll() is None:
         if ready():
             return
@@ -70,6 +75,27 @@ class Server:
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+class MlflowServer(Server):
+    """MLflow with its store in SQLite, installed apart from the pipeline's packages."""
+
+    name = "MLflow"
+
+    def __init__(self, folder: Path) -> None:
+        assert (MLFLOW / "mlflow").is_dir(), "run make setup-test-services"
+        (self.port,) = free_ports(1)
+        self.log = folder / "mlflow.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        store = [f"--backend-store-uri=sqlite:///{folder}/store.db", f"--artifacts-destination={folder}/artifacts"]
+        place = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        own = [
+            "env",
+            f"PYTHONPATH={MLFLOW}",
+            "MLFLOW_DISABLE_TELEMETRY=true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false",
+        ]
+        self.command = [*own, sys.executable, "-m", "mlflow", "server", *store, *place]
 
 
 class S3Server(Server):

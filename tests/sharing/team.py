@@ -1,6 +1,5 @@
 """What a team does with a DVC remote: connect to it, clone, commit."""
 
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -105,14 +104,12 @@ def azure_remote(azurite: Azurite) -> Remote:
     )
 
 
-RELEASE = (sys.executable, "-m", "olivepress.release")
+RELEASE = (sys.executable, "-m", "olivepress", "release", "make")
 
 
 def open_shop(project, folder: Path):
     """A copy of ``project`` in ``folder``/shop, with ``folder``/origin.git and a DVC remote in ``folder``/storage."""
-    copy = folder / "shop"
-    shutil.copytree(project.folder, copy, symlinks=True)
-    space = type(project)(copy)
+    space = project.copy(folder / "shop")
     folder_remote(folder).connect(space)
     space.run("git", "clone", "-q", "--bare", ".", folder / "origin.git")
     space.run("git", "remote", "set-url", "origin", folder / "origin.git")
@@ -125,6 +122,20 @@ def open_shop(project, folder: Path):
 
 def make_key(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+
+
+def make_model_key(path: Path) -> None:
+    """A private key of an elliptic curve, and its public key beside it (.pub), as PEM."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+
+    key = generate_private_key(SECP256R1())
+    pem = serialization.Encoding.PEM
+    private = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(key.private_bytes(pem, *private))
+    path.with_name(f"{path.name}.pub").write_bytes(
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
 
 
 def signer(who: str, key: Path) -> str:

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from team import RELEASE, commit, make_key, signer
+from copies import copy_tree
+from team import RELEASE, commit, make_key, make_model_key, signer
 
-from olivepress.changes import render_changes
-from olivepress.errors import PressError
-from olivepress.outputs import sha256, sizes
-from olivepress.release import check_gates
-from olivepress.versions import resolve
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import sha256, sizes
+from olivepress.release.changes import render_changes
+from olivepress.release.make import check_gates
+from olivepress.release.versions import resolve
 
 ROOT = Path(__file__).parents[2]
 TAG = "ft-for-travel@v1.2.0"
 PAPERS = "releases/ft-for-travel/1.2.0"
-VERIFY = (sys.executable, "-m", "olivepress.verify_release", "1.2.0")
-VERSIONS = (sys.executable, "-m", "olivepress.versions")
+VERIFY = (sys.executable, "-m", "olivepress", "release", "verify", "1.2.0")
+RELEASES = (sys.executable, "-m", "olivepress", "release")
 
 
 def error(done) -> str:
@@ -31,7 +32,7 @@ def error(done) -> str:
 
 def copy_of(space, folder: Path):
     """``space`` with its origin and its DVC remote, for one test to change."""
-    shutil.copytree(space.folder.parent, folder, symlinks=True)
+    copy_tree(space.folder.parent, folder)
     copy = type(space)(folder / "shop")
     copy.run("git", "remote", "set-url", "origin", folder / "origin.git")
     copy.run("dvc", "remote", "modify", "--local", "storage", "url", str(folder / "storage"))
@@ -52,6 +53,12 @@ def fetched(released, tmp_path_factory):
     return folder / "ft-for-travel"
 
 
+def table(markdown: str) -> list[list[str]]:
+    """The cells of a table, its header and the line below included."""
+    rows = [line.strip() for line in markdown.splitlines() if line.strip().startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
 # --- what a release is
 
 
@@ -62,23 +69,26 @@ def test_a_release_is_an_annotated_tag_on_origin(released):
     listed = subprocess.run(["git", "ls-remote", origin], capture_output=True, text=True, check=True).stdout
     assert f"refs/tags/{TAG}^{{}}" in listed
     assert released.run("git", "rev-parse", "HEAD").stdout.strip() in listed
-    assert "| evaluate/cpu-int4: loss.travel.finetuned |" in released.run("git", "tag", "-n99", "-l", TAG).stdout
+    told = released.run("git", "tag", "-n99", "-l", TAG).stdout
+    assert ["results/quality/evaluate/cpu-int4/travel.json", "held_out.loss.finetuned"] in [
+        row[:2] for row in table(told)
+    ]
 
 
 def test_the_version_reaches_the_manifest_and_nothing_else_is_made_again(released, project):
     before, after = (yaml.safe_load(space.read("dvc.lock"))["stages"] for space in (project, released))
-    assert {name for name in after if after[name] != before[name]} == {"register@cpu-int4"}
+    assert {name for name in after if after[name] != before[name]} == {"check-params", "register@cpu-int4"}
     assert yaml.safe_load(released.read("params.yaml"))["register"]["version"] == "1.2.0"
     assert json.loads(released.read("models/onnx/cpu-int4/manifest.json"))["version"] == "1.2.0"
     composed = released.folder / "params.yaml"
     text = composed.read_text()
-    released.run(sys.executable, "-m", "olivepress.profile")
+    released.run(sys.executable, "-m", "olivepress", "params")
     assert composed.read_text() == text
     assert released.changed() == set()
 
 
 def test_a_consumer_gets_it_by_name_and_every_sum_is_right(released, fetched):
-    assert sha256(fetched / "model/model.onnx.data") == sha256(
+    assert sha256(fetched / "cpu-int4/model/model.onnx.data") == sha256(
         released.folder / "models/onnx/cpu-int4/model/model.onnx.data"
     )
     sums = released.read(f"{PAPERS}/SHA256SUMS")
@@ -87,21 +97,23 @@ def test_a_consumer_gets_it_by_name_and_every_sum_is_right(released, fetched):
 
 
 def test_the_consumer_script_of_the_docs_runs(released, fetched):
-    page = (ROOT / "docs/releasing.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/using.md").read_text(encoding="utf-8")
     script = page.partition("```python\n")[2].partition("```")[0]
     assert len(script.split("\n")) - script.count("\n\n") == 4  # three lines and the end
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=fetched.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    answers = json.loads(released.read("results/quality/smoke-infer/cpu-int4.json"))
-    assert done.stdout.strip() == answers["travel"]["what is the best thing to see in chicago"]["text"].strip()
+    answers = json.loads(released.read("results/answers/cpu-int4/travel.json"))
+    asked = ("travel", "What is the best thing to see in Chicago?")
+    expected = next(answer["text"] for answer in answers if (answer["adapter"], answer["prompt"]) == asked)
+    assert done.stdout.strip() == expected.strip()
 
 
 def test_the_card_shows_the_licence_that_travels_along(fetched):
-    text = (fetched / "model/LICENSE").read_text().strip()
+    text = (fetched / "cpu-int4/model/LICENSE").read_text().strip()
     assert text == (ROOT / "data/tiny-phi3/LICENSE").read_text().strip()
-    assert text in (fetched / "README.md").read_text()
+    assert text in (fetched / "cpu-int4/README.md").read_text()
 
 
 def test_the_sbom_is_valid_and_names_model_data_and_packages(released):
@@ -118,11 +130,11 @@ def test_the_sbom_is_valid_and_names_model_data_and_packages(released):
     assert model["licenses"] == [{"license": {"id": "MIT"}}]
     data = released.folder / "models/onnx/cpu-int4/model/model.onnx.data"
     files = {part["name"]: part["hashes"] for part in model["components"]}
-    assert files["model/model.onnx.data"] == [{"alg": "SHA-256", "content": sha256(data)}]
+    assert files["cpu-int4/model/model.onnx.data"] == [{"alg": "SHA-256", "content": sha256(data)}]
     parts = {part["name"]: part for part in bom["components"]}
-    assert parts["data/travel.jsonl"]["type"] == "data"
+    assert parts["data/travel-tiny.jsonl"]["type"] == "data"
     assert parts["onnxruntime"]["licenses"] and parts["onnxruntime"]["purl"].startswith("pkg:pypi/onnxruntime@1.26.0")
-    assert not [line for line in text.splitlines() if str(released.folder) in line or str(ROOT) in line]
+    assert not [line for line in text.splitlines() if "file:/" in line or str(ROOT) in line]
 
 
 def test_the_provenance_names_files_inputs_commands_and_commit(released):
@@ -131,11 +143,11 @@ def test_the_provenance_names_files_inputs_commands_and_commit(released):
     assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
     build = statement["predicate"]["buildDefinition"]
     inputs = {entry["name"]: entry["digest"] for entry in build["resolvedDependencies"]}
-    for name in ("dvc.lock", "requirements.txt", "data/travel.jsonl", "data/tiny-phi3/model.safetensors"):
+    for name in ("dvc.lock", "requirements.txt", "data/travel-tiny.jsonl", "data/tiny-phi3/model.safetensors"):
         assert inputs[name]["sha256"] == sha256(released.folder / name)
     assert inputs["source"]["gitCommit"] == released.run("git", "rev-parse", f"{TAG}~1").stdout.strip()
     assert build["internalParameters"]["commands"]["finetune@travel"].startswith("python -m stages.finetune --model")
-    assert build["externalParameters"]["params"]["finetune"]["steps"] == 60
+    assert build["externalParameters"]["params"]["finetune"]["steps"] == 120
 
 
 # --- what is refused
@@ -187,7 +199,7 @@ def test_patch_minor_and_major_count_from_the_newest(wanted, known, version):
     assert resolve(wanted, known) == version
 
 
-def test_a_figure_that_misses_its_bound_is_not_released(project, tmp_path):
+def test_a_metric_that_misses_its_threshold_is_not_released(project, tmp_path):
     shutil.copytree(project.folder / "results", tmp_path / "results")
     params = project.read("params.yaml")
     (tmp_path / "params.yaml").write_text(params)
@@ -220,8 +232,8 @@ def test_the_same_bytes_again_change_nothing(copy):
 def test_other_bytes_need_another_version(copy):
     text = copy.read("conf/config.yaml").replace("BSD-3-Clause]", "BSD-3-Clause, Zlib]")
     copy.write("conf/config.yaml", text)
-    copy.run(sys.executable, "-m", "olivepress.profile")
-    assert copy.repro() == {"register@cpu-int4"}
+    copy.run(sys.executable, "-m", "olivepress", "params")
+    assert copy.repro() == {"check-params", "register@cpu-int4"}
     commit(copy, "One more licence")
     copy.run("git", "push", "-q")
     tag = copy.run("git", "rev-parse", TAG).stdout
@@ -231,20 +243,21 @@ def test_other_bytes_need_another_version(copy):
     assert copy.run("git", "rev-parse", TAG).stdout == tag
     assert "released ft-for-travel 1.2.1" in copy.run(*RELEASE, "patch").stdout
     changes = copy.read("releases/ft-for-travel/1.2.1/changes.md")
-    assert "Against 1.2.0." in changes and "No quality figure changed." in changes
+    assert "Against 1.2.0." in changes and "No metric changed." in changes
     assert copy.run("git", "rev-parse", TAG).stdout == tag
-    assert "v1.2.1" in copy.run(*VERSIONS, "list").stdout
+    assert "v1.2.1" in copy.run(*RELEASES, "list").stdout
 
 
-def test_changes_are_the_figures_side_by_side(copy):
+def test_changes_are_the_metrics_side_by_side(copy):
     path = "results/quality/finetune/travel.json"
-    figures = json.loads(copy.read(path))
-    figures["held_out_loss"]["after"] -= 0.25
-    before, after = figures["held_out_loss"]["after"] + 0.25, figures["held_out_loss"]["after"]
-    copy.write(path, json.dumps(figures))
+    metrics = json.loads(copy.read(path))
+    metrics["held_out_loss"]["after"] -= 0.25
+    before, after = metrics["held_out_loss"]["after"] + 0.25, metrics["held_out_loss"]["after"]
+    copy.write(path, json.dumps(metrics))
     text = render_changes(copy.folder, "ft-for-travel", "1.3.0", ("1.2.0", TAG))
-    rows = [line for line in text.splitlines() if line.startswith("| finetune")]
-    assert rows == [f"| finetune/travel: held_out_loss.after | {before:.6g} | {after:.6g} | -0.25 |"]
+    header, _, row = table(text)
+    assert header == ["Path", "Metric", TAG, "workspace", "Change"]
+    assert row == [path, "held_out_loss.after", f"{before:.6g}", f"{after:.6g}", "-0.25"]
 
 
 # --- stages
@@ -252,21 +265,21 @@ def test_changes_are_the_figures_side_by_side(copy):
 
 def test_stages(copy, tmp_path):
     assert (
-        "is in staging now (tag ft-for-travel#staging#1)" in copy.run(*VERSIONS, "promote", "1.2.0", "staging").stdout
+        "is in staging now (tag ft-for-travel#staging#1)" in copy.run(*RELEASES, "promote", "1.2.0", "staging").stdout
     )
-    assert "is in staging already" in copy.run(*VERSIONS, "promote", "1.2.0", "staging").stdout
-    copy.run(*VERSIONS, "promote", "v1.2.0", "production")
-    assert copy.run(*VERSIONS, "list").stdout.split()[::2] == ["v1.2.0", "production,"]
-    assert "Allowed stages are" in error(copy.run(*VERSIONS, "promote", "1.2.0", "prod", check=False))
+    assert "is in staging already" in copy.run(*RELEASES, "promote", "1.2.0", "staging").stdout
+    copy.run(*RELEASES, "promote", "v1.2.0", "production")
+    assert copy.run(*RELEASES, "list").stdout.split()[::2] == ["v1.2.0", "production,"]
+    assert "Allowed stages are" in error(copy.run(*RELEASES, "promote", "1.2.0", "prod", check=False))
     assert "9.9.9 is not released (there: 1.2.0)" in error(
-        copy.run(*VERSIONS, "promote", "9.9.9", "staging", check=False)
+        copy.run(*RELEASES, "promote", "9.9.9", "staging", check=False)
     )
     tags = copy.run("git", "ls-remote", "--tags", "origin").stdout
     assert "ft-for-travel#staging#1" in tags and "ft-for-travel#production#" in tags
     origin = copy.folder.parent / "origin.git"
     command = ["dvc", "artifacts", "get", origin, "ft-for-travel", "--stage", "production", "--out", tmp_path / "got"]
     copy.run(*command)
-    assert (tmp_path / "got/manifest.json").is_file()
+    assert (tmp_path / "got/cpu-int4/manifest.json").is_file()
 
 
 # --- verify-release
@@ -275,33 +288,66 @@ def test_stages(copy, tmp_path):
 def test_a_release_verifies(released):
     lines = released.run(*VERIFY).stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        *("ok  signature", "ok  papers", "ok  inputs", "ok  source", "ok  commands", "ok  files"),
+        *("ok  signature", "ok  attestations", "ok  inputs", "ok  source", "ok  commands", "ok  files"),
     ]
     assert lines[0] == "ok  signature: good, by press@example.org"
+
+
+def test_the_signature_over_the_files_is_checked_too(released, fetched, tmp_path):
+    key = released.folder.parent / "model-key.pub"
+    done = released.run(*VERIFY, "--folder", fetched, "--model-key", key)
+    assert done.stdout.splitlines()[-1] == f"ok  model signature: good, by the owner of {key}"
+    make_model_key(tmp_path / "other")
+    said = error(released.run(*VERIFY, "--folder", fetched, "--model-key", tmp_path / "other.pub", check=False))
+    assert "model.sig: does not verify with" in said
+
+
+def test_who_has_the_files_alone_checks_them_with_model_signings_own_command(released, fetched, tmp_path):
+    """In no checkout: the files, the signature, the public key."""
+    shutil.copytree(fetched, tmp_path / "files")
+    (tmp_path / "model.sig").write_text(released.read(f"{PAPERS}/model.sig"))
+    shutil.copy(released.folder.parent / "model-key.pub", tmp_path)
+    command = [sys.executable, "-m", "model_signing", "verify", "key", "files", "--signature", "model.sig"]
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--public_key", "model-key.pub"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    done = verify()
+    assert done.returncode == 0, done.stderr
+    assert "Verification succeeded" in done.stdout + done.stderr
+    (tmp_path / "files/cpu-int4/model/more.json").write_text("{}")
+    done = verify()
+    assert done.returncode != 0
+    assert "more.json" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ("printf x | dd of=model/model.onnx.data bs=1 seek=99 conv=notrunc", "model/model.onnx.data: SHA-256 is"),
-        ("rm adapters/travel.onnx_adapter", "adapters/travel.onnx_adapter: released, but not there."),
+        ("rm adapters/travel.onnx_adapter", "cpu-int4/adapters/travel.onnx_adapter: released, but not there."),
         (
             "cp adapters/travel.onnx_adapter adapters/more.onnx_adapter",
             "more.onnx_adapter: there, but not part",
         ),
-        ("sed -i s/MIT/GPL/ manifest.json", "manifest.json: SHA-256 is"),
+        ("sed -i s/MIT/GPL/ manifest.json", "cpu-int4/manifest.json: SHA-256 is"),
+        ("touch model/x.gitignore", "cpu-int4/model/x.gitignore: there, but not part of the release"),
+        ("mkfifo model/pipe", "'cpu-int4/model/pipe' is not a file"),
+        ("ln -sf /etc/hostname model/LICENSE", "'cpu-int4/model/LICENSE' is a link that leaves the release"),
     ],
 )
 def test_a_changed_artifact_does_not_verify(released, fetched, tmp_path, change, expected):
     folder = tmp_path / "artifact"
     shutil.copytree(fetched, folder)
-    assert "ok  files: 13" in released.run(*VERIFY, "--folder", folder).stdout
-    subprocess.run(["bash", "-ec", change], cwd=folder, check=True, capture_output=True)
+    assert "ok  files: 16" in released.run(*VERIFY, "--folder", folder).stdout
+    subprocess.run(["bash", "-ec", change], cwd=folder / "cpu-int4", check=True, capture_output=True)
     assert expected in error(released.run(*VERIFY, "--folder", folder, check=False))
 
 
 def forge(space, change: str) -> None:
-    """Move the tag to a commit in which ``change``, a shell command, was done to the papers."""
+    """Move the tag to a commit in which ``change``, a shell command, was done to the attestations."""
     space.run("bash", "-ec", f"cd {PAPERS} && {change}")
     commit(space, "Forged")
     space.run("git", "tag", "-f", "-a", "-m", "forged", TAG)
@@ -335,20 +381,23 @@ def test_a_signature_for_another_purpose_does_not_count(copy, released):
 
 
 def test_a_forged_statement_does_not_fit_its_signature(copy):
-    forge(copy, "sed -i 's/--steps 60/--steps 61/' provenance.json")
+    forge(copy, "sed -i 's/--steps 120/--steps 121/' provenance.json")
     assert "press@example.org's signature does not fit the file" in error(copy.run(*VERIFY, check=False))
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("sed -i 's/--steps 60/--steps 61/' provenance.json", "the command of finetune@"),
+        ("sed -i 's/--steps 120/--steps 121/' provenance.json", "the command of finetune@"),
         ("sed -i s/1.2.0/1.2.9/ provenance.json", "version is '1.2.9', expected '1.2.0'"),
         ('sed -i \'s/"gitCommit": "..../"gitCommit": "0000/\' provenance.json', "is not part of ft-for-travel"),
         ("echo {} > provenance.json", "not a SLSA provenance statement"),
+        ("printf '\\377' > provenance.json", "not a SLSA provenance statement"),
+        ("sed -i s/externalParameters/internalParameters2/ provenance.json", "not a SLSA provenance statement"),
+        ('sed -i \'s/"name": "source"/"name": "s"/\' provenance.json', "is no provenance of a release of this"),
         ("echo >> sbom.cdx.json", "sbom.cdx.json at"),
         ("echo >> SHA256SUMS", "SHA256SUMS at"),
-        ("echo >> ../../../data/travel.jsonl", "data/travel.jsonl at"),
+        ("echo >> ../../../data/travel-tiny.jsonl", "data/travel-tiny.jsonl at"),
         ("echo >> ../../../README.md", "README.md changed after the commit that the provenance names"),
     ],
 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from team import Remote, azure_remote, change, clone, folder_remote, s3_remote, ssh_remote
 
-from olivepress.outputs import sha256, sizes
+from olivepress.core.outputs import sha256, sizes
 
 OUTS = ("models", "data/prepared")
 
@@ -17,7 +17,7 @@ def hashes(space) -> dict[str, str]:
 
 
 def check(space, *options: str):
-    return space.run(sys.executable, "-m", "olivepress.remote_check", *options, check=False)
+    return space.run(sys.executable, "-m", "olivepress", "remote", "check", *options, check=False)
 
 
 def one_line(done) -> str:

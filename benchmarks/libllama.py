@@ -1,0 +1,161 @@
+"""llama.cpp by its C functions (llama.h), from a package that holds its shared libraries.
+
+Of the structs that are passed by value only the head is named: what follows differs between versions, and the library's
+own defaults fill it. They are passed in memory, so one that is larger than the library's does no harm.
+"""
+
+import ctypes as c
+import os
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from olivepress.core.errors import PressError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# llama.h, enum llama_ftype
+FTYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18}
+LIBRARIES = ("libggml-base*.so*", "libggml.*so*", "libllama.*so*")  # in the order in which they need each other
+LARGEST = 512  # bytes of a struct of settings, more than any has
+
+
+class _Quantize(c.Structure):
+    _fields_ = (("threads", c.c_int32), ("ftype", c.c_int32), ("rest", c.c_byte * (LARGEST - 8)))
+
+
+class _Model(c.Structure):
+    _fields_ = (("rest", c.c_byte * LARGEST),)
+
+
+class _Context(c.Structure):
+    _fields_ = (("n_ctx", c.c_uint32), ("rest", c.c_byte * (LARGEST - 4)))
+
+
+class _Batch(c.Structure):
+    _fields_ = (
+        ("count", c.c_int32),
+        ("token", c.POINTER(c.c_int32)),
+        ("embedding", c.c_void_p),
+        ("place", c.POINTER(c.c_int32)),
+        ("sequences", c.POINTER(c.c_int32)),
+        ("sequence", c.POINTER(c.POINTER(c.c_int32))),
+        ("wanted", c.POINTER(c.c_int8)),
+    )
+
+
+# function -> (result, arguments)
+FUNCTIONS = {
+    "llama_backend_init": (None, ()),
+    "llama_log_set": (None, (c.c_void_p, c.c_void_p)),
+    "llama_model_quantize_default_params": (_Quantize, ()),
+    "llama_model_quantize": (c.c_uint32, (c.c_char_p, c.c_char_p, c.POINTER(_Quantize))),
+    "llama_model_default_params": (_Model, ()),
+    "llama_model_load_from_file": (c.c_void_p, (c.c_char_p, _Model)),
+    "llama_context_default_params": (_Context, ()),
+    "llama_init_from_model": (c.c_void_p, (c.c_void_p, _Context)),
+    "llama_set_n_threads": (None, (c.c_void_p, c.c_int32, c.c_int32)),
+    "llama_get_memory": (c.c_void_p, (c.c_void_p,)),
+    "llama_memory_clear": (None, (c.c_void_p, c.c_bool)),
+    "llama_batch_init": (_Batch, (c.c_int32, c.c_int32, c.c_int32)),
+    "llama_decode": (c.c_int32, (c.c_void_p, _Batch)),
+    "llama_get_logits": (c.POINTER(c.c_float), (c.c_void_p,)),
+    "llama_get_logits_ith": (c.POINTER(c.c_float), (c.c_void_p, c.c_int32)),
+    "llama_model_get_vocab": (c.c_void_p, (c.c_void_p,)),
+    "llama_vocab_n_tokens": (c.c_int32, (c.c_void_p,)),
+}
+
+
+@c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
+def _say_nothing(_level: int, _text: bytes, _data: int) -> None:
+    """It would log every tensor."""
+
+
+@cache  # its back ends are registered once a process
+def load(folder: Path) -> c.CDLL:
+    """libllama of ``folder``, with the fastest of its processor back ends that this machine can run."""
+    found: dict[str, c.CDLL] = {}
+    for pattern in LIBRARIES:
+        file = min(folder.glob(pattern), default=None)
+        if file is None:
+            raise PressError(f"{folder}: no {pattern} there, expected llama.cpp's shared libraries.")
+        found[pattern] = c.CDLL(str(file), mode=c.RTLD_GLOBAL)
+    *_, ggml, library = found.values()
+    for name, (result, arguments) in FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.llama_log_set(c.cast(_say_nothing, c.c_void_p), None)
+    ggml.ggml_backend_load_all_from_path(os.fsencode(folder))
+    library.llama_backend_init()
+    return library
+
+
+def quantize(folder: Path, source: Path, out: Path, kind: str, threads: int) -> None:
+    """Write ``out`` in the format ``kind``, without an importance matrix, as llama-quantize does."""
+    library = load(folder)
+    settings = library.llama_model_quantize_default_params()
+    settings.threads, settings.ftype = threads, FTYPES[kind]
+    failed = library.llama_model_quantize(os.fsencode(source), os.fsencode(out), c.byref(settings))
+    if failed:
+        raise PressError(f"{out.name}: llama.cpp's quantizer gave {failed}.")
+
+
+class Llama:
+    """A GGUF file in llama.cpp's runtime, on ``threads`` threads, for at most ``length`` tokens."""
+
+    def __init__(self, folder: Path, file: Path, threads: int, length: int = 512) -> None:
+        self._library = library = load(folder)
+        model = library.llama_model_load_from_file(os.fsencode(file), library.llama_model_default_params())
+        if not model:
+            raise PressError(f"{file}: llama.cpp does not load it.")
+        settings = library.llama_context_default_params()
+        settings.n_ctx = length
+        self._context = library.llama_init_from_model(model, settings)
+        library.llama_set_n_threads(self._context, threads, threads)
+        self._batch = library.llama_batch_init(length, 0, 1)
+        self.vocabulary: int = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
+
+    def clear(self) -> None:
+        """Forget every token."""
+        self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+
+    def read(self, ids: Sequence[int], first: int = 0, *, every: bool = False) -> None:
+        """Read ``ids``, the first at place ``first``; logits are kept of the last, or of ``every`` one."""
+        batch = self._batch
+        batch.count = len(ids)
+        for number, token in enumerate(ids):
+            batch.token[number], batch.place[number] = token, first + number
+            batch.sequences[number], batch.sequence[number][0] = 1, 0
+            batch.wanted[number] = every or number == len(ids) - 1
+        if self._library.llama_decode(self._context, batch):
+            raise PressError("llama.cpp: llama_decode failed.")
+
+    def logits(self, ids: Sequence[int]) -> "np.ndarray":
+        """Logits [len(ids), vocabulary], float32, of one sequence from an empty cache; valid until the next call."""
+        import numpy as np
+
+        self.clear()
+        self.read(ids, every=True)
+        return np.ctypeslib.as_array(self._library.llama_get_logits(self._context), (len(ids), self.vocabulary))
+
+    def decode(self, prompt: Sequence[int], tokens: int, warm_up: int) -> tuple[float, float]:
+        """Greedily from an empty cache: (tokens a second after ``warm_up`` of them, seconds of the prompt)."""
+        import numpy as np
+
+        def step(ids: Sequence[int], place: int) -> int:
+            self.read(ids, place)
+            last = self._library.llama_get_logits_ith(self._context, -1)
+            return int(np.ctypeslib.as_array(last, (self.vocabulary,)).argmax())
+
+        self.clear()
+        start = time.perf_counter()
+        token = step(prompt, 0)
+        prefill = time.perf_counter() - start
+        for number in range(tokens - 1):
+            if number == warm_up:
+                start = time.perf_counter()
+            token = step([token], len(prompt) + number)
+        return (tokens - 1 - warm_up) / (time.perf_counter() - start), prefill

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, whole outputs, the stage decorator, git."""

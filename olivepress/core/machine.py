@@ -1,0 +1,49 @@
+"""What costs were measured on, and costs as plots: beside results/cost, and like it never an output of a stage."""
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from olivepress.core.outputs import write_csv, write_json
+
+SPEED = "median_tokens_per_second"
+
+
+def record_machine(cost: Path) -> None:
+    """Where ``cost`` lies below a folder named cost, write to the folder machine beside that what this machine is.
+
+    facts/…: processor and GPU, by stage. time/ and speed/: seconds and tokens per second of every stage whose cost is
+    there, in the order in which they ran, for `dvc plots`. No metrics: `dvc metrics` has numbers of the stages only.
+    """
+    folder = next((parent for parent in cost.parents if parent.name == "cost"), None)
+    if folder is None:
+        return
+    machine = folder.parent / "machine"
+    cuda = used_cuda()
+    gpu = {"gpu": cuda.get_device_name()} if cuda else {}
+    facts = {"machine": platform.machine(), "processor": processor(), "cpus": os.cpu_count(), **gpu}
+    write_json(machine / "facts" / cost.relative_to(folder), facts)
+    files = sorted(folder.rglob("*.json"), key=lambda path: path.stat().st_mtime)
+    costs = {" ".join(path.relative_to(folder).with_suffix("").parts): json.loads(path.read_bytes()) for path in files}
+    for place, column, key in (("time", "seconds", "seconds"), ("speed", "tokens_per_second", SPEED)):
+        rows = [(stage, found[key]) for stage, found in costs.items() if key in found]
+        write_csv(machine / place / f"{column}.csv", ("stage", column), rows)
+
+
+def processor() -> str:
+    """The processor's name, as Linux gives it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def used_cuda() -> Any:
+    """torch.cuda where this process used it; a stage that did without torch shall not load it for this."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None

@@ -1,0 +1,1 @@
+"""Data sets: rows, calibration blocks, templates."""

@@ -1,0 +1,49 @@
+"""The native operators' libraries, which ONNX Runtime loads with a model: built by the distribution in operators/.
+
+They are pinned here, as a lock pins a package: the build gives the same bytes everywhere, and auto-opt, which depends
+on this file, runs again when a library changes. A folder gets those for all processors, whichever this machine has,
+so that it is the same wherever it is made. docs/lora-operator.md says what the operators do and win.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from olivepress.core.artifact import LIBRARIES
+from olivepress.core.errors import PressError
+
+# `make operators` says what to write here after a change to operators/.
+VERSION = "1.1.0"
+SHA256 = {
+    "x86_64": "82af7bc758c06794f967244be549c8406f54dfb837475ab6dd616b01c9a296b6",
+    "aarch64": "3d3f75f7e4d2a6330ee501e302ceddd7f34454752bcfbc029c36255f8d734760",
+}
+
+
+def check_library() -> Path:
+    """The installed library for this machine. Raises PressError if none is installed, or one is not as pinned."""
+    instead = "run `make operators`, or set lora_operator: false for this target"
+    try:
+        from olivepress_operators import __version__, library_path, library_sha256
+
+        own = library_path()
+        if __version__ != VERSION:
+            raise PressError(f"olivepress-operators {__version__} is installed where {VERSION} is needed: {instead}.")
+        found = {processor: library_sha256(processor) for processor in SHA256}
+    except (ImportError, FileNotFoundError) as error:
+        raise PressError(f"olivepress-operators {VERSION} is not installed ({error}): {instead}.") from error
+    for processor, digest in found.items():
+        if digest != SHA256[processor]:
+            raise PressError(
+                f"{own.with_name(LIBRARIES[processor])}: SHA-256 {digest}, pinned for olivepress-operators {VERSION} "
+                f"is {SHA256[processor]}: {instead}. After a change to operators/, raise its version and write it and "
+                f"the hashes to {Path(__file__).name} in olivepress/export: {json.dumps(found)}."
+            )
+    return own
+
+
+def copy_libraries(folder: Path) -> None:
+    """Copy the libraries for all processors into a model folder. Raises PressError as check_library."""
+    own = check_library()
+    for name in LIBRARIES.values():
+        shutil.copyfile(own.with_name(name), folder / name)

@@ -1,0 +1,70 @@
+"""The projections of an exported graph that have LoRA inputs, and what they are called in graphs and checkpoints."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from olivepress.core.errors import PressError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+# Which projections get inputs, by block. Each costs time, also with no adapter (docs/log/2026-11-25-decoding.md).
+BLOCKS = {"all": ("attn", "mlp"), "attention": ("attn",)}
+# Projections that some checkpoints or graphs pack into one matrix, in the order in which they are packed.
+MODEL_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side>[AB])\.weight")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A projection with LoRA inputs: layer number, the graph's name for it, inputs K, outputs N, numpy dtype."""
+
+    layer: int
+    name: str
+    inputs: int
+    outputs: int
+    dtype: str
+
+    @property
+    def lora_a(self) -> str:
+        """The name of the graph input A [rank, K]."""
+        return f"model.layers.{self.layer}.{self.name}.lora_A.weight"
+
+    @property
+    def lora_b(self) -> str:
+        """The name of the graph input B [rank, N]."""
+        return f"model.layers.{self.layer}.{self.name}.lora_B.weight"
+
+
+def projections(model: "ir.Model") -> dict[tuple[int, str], Projection]:
+    """(layer, name) -> Projection, by the graph's inputs; in the graph's order, empty if it has no LoRA inputs."""
+    sides: dict[tuple[int, str], dict[str, int]] = {}
+    dtypes: dict[tuple[int, str], str] = {}
+    for value in model.graph.inputs:
+        match = INPUT.fullmatch(value.name)
+        if match:
+            key = (int(match["layer"]), match["name"])
+            sides.setdefault(key, {})[match["side"]] = value.shape[1]
+            dtypes[key] = value.dtype.numpy().name
+    return {key: Projection(*key, size["A"], size["B"], dtypes[key]) for key, size in sides.items()}
+
+
+def read_projections(path: Path) -> dict[tuple[int, str], Projection]:
+    """The projections of an ONNX file. Raises PressError if it has no LoRA inputs."""
+    from olivepress.export.graph import load
+
+    found = projections(load(path))
+    if not found:
+        raise PressError(f"{path}: the graph has no LoRA inputs. Export it with stages/auto_opt.py.")
+    return found
+
+
+def qkv_sizes(model_folder: Path) -> tuple[int, int, int]:
+    """Outputs of q, k and v, from genai_config.json."""
+    decoder = json.loads((model_folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+    size = decoder["head_size"]
+    key_value = decoder["num_key_value_heads"] * size
+    return decoder["num_attention_heads"] * size, key_value, key_value

@@ -1,0 +1,1 @@
+"""Quantized checkpoint and data to a LoRA adapter."""

@@ -1,0 +1,1 @@
+"""Hugging Face checkpoints as PyTorch models, and Olive's passes over them."""

@@ -1,0 +1,1 @@
+"""Base checkpoint to quantized checkpoint."""

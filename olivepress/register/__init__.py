@@ -1,0 +1,1 @@
+"""The manifest and the model card of a release."""

@@ -1,0 +1,240 @@
+"""The model card: a manifest as Markdown, with the metadata header that model hubs read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from olivepress.core.artifact import ADAPTER_SUFFIX, LIBRARIES, MODEL, OPERATORS
+from olivepress.core.template import render_prompt, unescape
+from olivepress.register.card_header import base_model, licence_fields, render_header
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+# The oldest versions that load what this project exports (pyproject.toml's extra `runtime` has the same).
+RUNTIME = {"onnxruntime": "1.26", "onnxruntime-genai": "0.14.1"}
+QUESTION = "What is the best thing to see in Chicago?"
+
+BODY = """\
+# {name} {version} ({target})
+
+{architecture} with {parameters:,} parameters, quantized with {algorithm} to {bits} bits a weight (whole checkpoint:
+{bits_per_weight} bits, {size_percent:.0f}% of the original bytes) and exported to ONNX Runtime GenAI with open LoRA
+inputs: one base, any of its adapters ({adapters}), or none.
+
+## Install
+
+It needs Python 3.11 or newer, onnxruntime {onnxruntime} or newer and onnxruntime-genai {genai} or newer{cuda}.
+`olivepress` brings both. Install it from the repository of this release, at the release's own commit:
+
+```sh
+repository=…  # where you have this release from
+commit=$(git ls-remote "$repository" 'refs/tags/{name}@v{version}^{{}}' | cut -f 1)
+pip install "olivepress[{extra}] @ git+$repository@$commit"
+```
+
+pip reads the @ in the tag's name as its own, hence the commit. uv takes the tag, too, the @ written as %40:
+`uv pip install "olivepress[{extra}] @ git+$repository@{name}%40v{version}"`.
+
+## Use
+
+In the folder of this card:
+
+```python
+import olivepress
+
+model = olivepress.load(".")
+print(model.answer("{question}", "{adapter}").text)
+```
+
+`model.stream` gives the text as it comes, `model.answers` takes many prompts, both take conversations, a system prompt,
+sampling options and stop texts; `model.adapters` names the adapters. With onnxruntime-genai alone:
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("model")
+adapters = og.Adapters(model)
+{load_adapters}
+tokenizer = og.Tokenizer(model)
+{prompt}
+tokens = tokenizer.encode(prompt)
+params = og.GeneratorParams(model)
+params.set_search_options(max_length=len(tokens) + 256, do_sample=False)
+generator = og.Generator(model, params)
+generator.set_active_adapter(adapters, "{adapter}")
+generator.append_tokens(tokens)
+while not generator.is_done():
+    generator.generate_next_token()
+print(tokenizer.decode(generator.get_sequence(0)[len(tokens):]))
+```
+{native}
+## Quality
+
+Mean loss on held-out rows, in nats per token of the answers (lower is better), along the pipeline; general questions,
+which no adapter was trained for, also with each adapter on, to show what it forgets:
+
+| data | base | quantized | + adapter | quantized, ONNX Runtime | + adapter, ONNX Runtime |
+|---|---:|---:|---:|---:|---:|
+{losses}
+
+ONNX Runtime against PyTorch on the same weights and rows:
+
+| data | adapter | KL divergence, nats per token | same top token |
+|---|---|---:|---:|
+{agreement}
+
+## Where it comes from
+
+- base: `{source}`
+- trained on {trained_on}
+- every file, input hash and parameter: `manifest.json`
+- loss curves, intervals, answers side by side and differences as a page: `olivepress report`, in a checkout of the
+  release's commit
+
+## Licence
+
+{licence}, as the base. {licence_texts}
+
+## Limits
+
+It knows what its base and its adapters' data taught it, and can be wrong with confidence. The figures above are for
+the data sets named there and say nothing about others. The base's licence and limits apply.
+"""
+
+NATIVE = """
+The folder has native code for Linux, which ONNX Runtime loads with the model:
+{libraries}.
+`olivepress.load` takes the machine's own, `genai_config.json` names x86-64's; for a CUDA target the GPU's compute
+capability has to be 8.0 or higher. The libraries were built from the pipeline's own sources (`operators/`). Their
+hashes are in `manifest.json`: check them as you would a program's.
+"""
+
+BOTH = """
+The folder has two graphs over the same weights and adapters. `model/{portable}` is portable, and is what
+onnxruntime-genai loads. `model/{operators}` calls native code for Linux:
+{libraries}.
+`olivepress.load` takes it where the processor has what makes it fast (AVX2; on ARM the dot product), and says which it
+took; `olivepress.load(".", graph="portable")` and `OLIVEPRESS_GRAPH=portable` force the other. The metrics below are
+the portable one's. The libraries were built from the pipeline's own sources (`operators/`). Their hashes are in
+`manifest.json`: check them as you would a program's.
+"""
+
+
+def render_card(manifest: dict[str, Any], licence_texts: Mapping[str, str]) -> str:
+    """Header and Markdown for a manifest of build_manifest, with the licence files that came with the base.
+
+    ``licence_texts``: file name -> its text.
+    """
+    measured = _measured(manifest["quality"])
+    header = render_header(
+        f"{manifest['name']} {manifest['version']}",
+        licence=licence_fields(manifest["licence"], [f"model/{name}" for name in licence_texts]),
+        base=base_model(manifest["base"]["source"]),
+        tags=["onnx", "onnxruntime-genai", "lora", manifest["params"]["quantize"]["algorithm"]],
+        metrics=_metrics(measured),
+    )
+    return header + _body(manifest, measured, licence_texts)
+
+
+def _measured(quality: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Data set -> its metrics at every step: each adapter's held-out rows, general ones, these with each adapter."""
+    own = {name: sets["held_out"] for name, sets in quality["evaluate"].items()}
+    kept = {f"general with {name}": sets["general"] for name, sets in quality["evaluate"].items()}
+    return {**own, "general": quality["evaluate-base"]["general"], **kept}
+
+
+def _metrics(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, float]]:
+    """What ships, through ONNX Runtime: each data set's loss with its adapter, or without one where it has none."""
+    title = "mean negative log-likelihood, nats per answer token"
+    found = []
+    for data, metrics in measured.items():
+        adapted = "finetuned_onnx" in metrics["loss"]
+        who = f"adapter {data.removeprefix('general with ')}" if adapted else "no adapter"
+        loss = metrics["loss"]["finetuned_onnx" if adapted else "quantized_onnx"]
+        found.append((data, "loss", f"{title}, {who}", loss))
+    return found
+
+
+def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence_texts: Mapping[str, str]) -> str:
+    quality, base, params = manifest["quality"], manifest["base"], manifest["params"]
+    quantize, names = quality["quantize"], manifest["adapters"]
+    cuda = params["targets"][manifest["target"]]["provider"] == CUDA_PROVIDER
+    losses, agreement = [], []
+    for data, metrics in measured.items():
+        loss = metrics["loss"]
+        columns = ("base", "quantized", "finetuned", "quantized_onnx", "finetuned_onnx")
+        steps = " | ".join(f"{loss[step]:.3f}" if step in loss else "" for step in columns)
+        losses.append(f"| {data} | {steps} |")
+        for step, divergence in metrics["kl_divergence"].items():
+            if data.startswith("general with ") and step == "quantized":
+                continue  # that is general itself
+            adapter = data.removeprefix("general with ") if step == "finetuned" else "none"
+            same = f"{100 * metrics['same_top_token'][step]:.1f}%"
+            agreement.append(f"| {data} | {adapter} | {divergence:.1e} | {same} |")
+    return BODY.format(
+        name=manifest["name"],
+        version=manifest["version"],
+        target=manifest["target"],
+        architecture=base["architecture"],
+        parameters=base["parameters"],
+        algorithm=params["quantize"]["algorithm"],
+        bits=quantize["bits_per_quantized_weight"],
+        bits_per_weight=quantize["bits_per_weight"],
+        size_percent=100 * quantize["size_ratio"],
+        adapters=", ".join(names),
+        onnxruntime=RUNTIME["onnxruntime"],
+        genai=RUNTIME["onnxruntime-genai"],
+        cuda=", both in their builds for CUDA 12" if cuda else "",
+        extra="runtime-cuda" if cuda else "runtime",
+        question=QUESTION,
+        adapter=names[0],
+        load_adapters="\n".join(f'adapters.load("adapters/{name}{ADAPTER_SUFFIX}", "{name}")' for name in names),
+        prompt=_prompt(params["text"]["template"]),
+        native=_native(manifest["files"]),
+        losses="\n".join(losses),
+        agreement="\n".join(agreement),
+        source=base["source"],
+        trained_on=", ".join(
+            _trained_on(
+                quality["prepare"][name],
+                quality.get("finetune", {}).get(name, {}),
+                params["adapters"][name]["data"],
+                name,
+            )
+            for name in names
+        ),
+        licence=manifest["licence"],
+        licence_texts=_licences(licence_texts),
+    )
+
+
+def _native(files: Mapping[str, Any]) -> str:
+    """What a reader has to know of native code in the folder."""
+    there = [f"`model/{name}` ({processor})" for processor, name in LIBRARIES.items() if f"model/{name}" in files]
+    if f"model/{OPERATORS}" in files:
+        return BOTH.format(libraries=" and ".join(there), portable=MODEL, operators=OPERATORS)
+    return NATIVE.format(libraries=" and ".join(there)) if there else ""
+
+
+def _trained_on(prepared: dict[str, Any], trained: dict[str, Any], data: str, name: str) -> str:
+    """What an adapter was trained on, and of preferences how often it is right about those that were held out."""
+    rows = prepared["train"]["rows"]
+    if "reward_accuracy" not in trained:
+        return f"{name}: {rows} rows ({data})"
+    right = f"{100 * trained['reward_accuracy']['best']:.0f}% of {trained['held_out']['rows']}"
+    return f"{name}: {rows} preferences ({data}), right about {right} that were held out"
+
+
+def _prompt(template: str) -> str:
+    """The lines of Python that make the text that the model was trained to see for a question."""
+    if template != "chat":
+        return f"prompt = {render_prompt(unescape(template), QUESTION)!r}"
+    return (
+        f'messages = \'[{{"role": "user", "content": "{QUESTION}"}}]\'\n'
+        "prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)"
+    )
+
+
+def _licences(texts: Mapping[str, str]) -> str:
+    if not texts:
+        return "The base came without a licence file: look at where it comes from."
+    blocks = [f"`model/{name}`:\n\n```text\n{text.strip()}\n```" for name, text in texts.items()]
+    return "\n\n".join(["Its files travel with the model:", *blocks])

@@ -1,0 +1,1 @@
+"""Versions: make, verify, list; SBOM, provenance, signatures."""

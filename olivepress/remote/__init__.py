@@ -1,0 +1,1 @@
+"""The team's DVC remote: check, push, pull."""

@@ -1,0 +1,1 @@
+"""The exported model at work: ONNX Runtime GenAI, and plain ONNX Runtime for logits. No torch."""

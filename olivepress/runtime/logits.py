@@ -1,0 +1,75 @@
+"""Logits of an exported model through plain ONNX Runtime, for comparing them with PyTorch's."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from olivepress.runtime.graphs import CONFIGURED, choose
+from olivepress.runtime.threads import thread_limit
+from olivepress.runtime.trust import check_library, providers, read_genai_config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class OnnxLogits:
+    """The graph of ``folder`` with any number of adapters, on one execution provider.
+
+    ``graph``: which one, as `graphs.choose` takes it; by default the one that genai_config.json names.
+    """
+
+    def __init__(self, folder: Path, adapters: dict[str, Path], provider: str, *, graph: str = CONFIGURED) -> None:
+        import onnxruntime
+
+        chosen = choose(folder, graph)
+
+        onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = thread_limit() or 0
+        if chosen.library:
+            check_library(folder)
+            options.register_custom_ops_library(str(folder / chosen.library))
+        self._session = onnxruntime.InferenceSession(folder / chosen.file, options, providers=[provider])
+        self.vocabulary: int = self._session.get_outputs()[0].shape[-1]
+        self._inputs = {value.name: value for value in self._session.get_inputs()}
+        self._options = {None: onnxruntime.RunOptions()}
+        self._loaded = []  # ONNX Runtime borrows the adapters, so they must outlive the options
+        for name, path in adapters.items():
+            adapter = onnxruntime.LoraAdapter()
+            adapter.Load(str(path))
+            self._loaded.append(adapter)
+            self._options[name] = onnxruntime.RunOptions()
+            self._options[name].add_active_adapter(adapter)
+
+    def __call__(self, ids: list[int], adapter: str | None = None) -> "np.ndarray":
+        """Logits [len(ids), vocabulary], float32, of one sequence from an empty cache."""
+        return self.batch([ids], adapter)[0]
+
+    def batch(self, rows: list[list[int]], adapter: str | None = None) -> "list[np.ndarray]":
+        """The same for several sequences at once, the shorter ones padded behind."""
+        import numpy as np
+
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        mask = np.zeros_like(tokens)
+        for number, ids in enumerate(rows):
+            tokens[number, : len(ids)] = ids
+            mask[number, : len(ids)] = 1
+        feeds: dict[str, np.ndarray] = {}
+        for name, value in self._inputs.items():
+            if name == "input_ids":
+                feeds[name] = tokens
+            elif name == "attention_mask":
+                feeds[name] = mask
+            elif name == "position_ids":
+                feeds[name] = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape).copy()
+            elif name.startswith("past_key_values"):
+                _, heads, _, size = value.shape
+                dtype = np.float16 if value.type == "tensor(float16)" else np.float32
+                feeds[name] = np.zeros((len(rows), heads, 0, size), dtype)
+        (logits,) = self._session.run(["logits"], feeds, self._options[adapter])
+        return [each[: len(ids)].astype(np.float32, copy=False) for each, ids in zip(logits, rows, strict=True)]
+
+
+def provider_of(folder: Path) -> str:
+    """The execution provider that the model in ``folder`` was exported for, as its genai_config.json has it."""
+    wanted = map(str.lower, providers(read_genai_config(folder)))
+    return "CUDAExecutionProvider" if "cuda" in wanted else "CPUExecutionProvider"

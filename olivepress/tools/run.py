@@ -1,0 +1,392 @@
+"""olivepress repro: the pipeline, with a line a stage.
+
+`dvc repro` does the work, as a child in a session of its own. DVC's lines say which stage it is at, the stages' events
+(core/report.py) how far it is and why it failed; what else is printed goes to the stage's log.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import click
+
+from olivepress.core import report as events
+from olivepress.core.cached import broken_objects
+from olivepress.core.errors import PressError
+from olivepress.release.baseline import note_release
+from olivepress.results.reader import read
+from olivepress.results.stale import stale_stages
+from olivepress.tools import profile, report, show
+from olivepress.tools.doctor.command import unfit
+from olivepress.tools.screen import Screen, duration, screen
+
+# DVC 3.67's own lines; tests/commands/test_run.py holds them to it.
+SKIPPED = re.compile(r"Stage '(.+)' didn't change, skipping$")
+CACHED = re.compile(r"Stage '(.+)' is cached - skipping run, checking out outputs$")
+RUNNING = re.compile(r"Running stage '(.+)':$")
+SAVED = re.compile(r"(?:Updating|Generating) lock file '.+'$")
+FAILED = re.compile(
+    r"(?:ERROR: failed to reproduce '[^']+': |WARNING: (?=failed to run: |output '.+' does not exist))(.+)$"
+)
+ALL_FAILED = re.compile(r"ERROR: failed to reproduce stages: (.+)$")
+NO_LINKS = "No possible cache link types"  # what DVC says of a disk that it cannot write to
+EXITED = re.compile(r"exited with (-?\d+)$")
+MEMORY = ", as the system does where memory runs out"
+CHATTER = re.compile(
+    r"(?:> |To track the changes with git|To enable auto staging|\t(?:git add|dvc config) |Use `dvc push`"
+    r"|Data and pipelines are up to date|ERROR: interrupted by the user|\s*$)"
+)
+# With these DVC asks, only prints, or says nothing: then its own words are what one wants.
+AS_DVC_PRINTS = {"--dry", "-i", "--interactive", "-q", "--quiet", "-v", "--verbose", "-h"}
+INTERRUPT = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}  # -> exit status, as a shell has it
+# Every stage is a process of its own: without bytecode each would compile torch and transformers anew.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+
+
+@dataclass
+class Outcome:
+    """What a run did: seconds of the stages that ran, the others by what spared them, why stages failed."""
+
+    ran: dict[str, float] = field(default_factory=dict)
+    cached: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0  # of the whole
+    status: int = 0
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--profile", "profile_name", help="Of conf/profile; without it, the one chosen before.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def main(profile_name: str | None, arguments: tuple[str, ...]) -> None:
+    """Run the pipeline: what changed, and nothing else. ARGUMENTS (options, stages) are those of `dvc repro`."""
+    root = Path.cwd()
+    prepare(root, profile_name)
+    if AS_DVC_PRINTS & set(arguments):
+        os.execv(sys.executable, [*DVC, "repro", *arguments])
+    total = count(arguments)
+    with screen() as shown:
+        outcome = repro(arguments, total, shown)
+    conclude(root, outcome)
+    sys.exit(outcome.status)
+
+
+DVC = [sys.executable, "-m", "dvc"]
+
+
+def prepare(root: Path, profile_name: str | None) -> None:
+    """Compose the params, look at the machine with their eyes, note the last release for the gates.
+
+    PressError with all that is in the way.
+    """
+    changed = profile.refresh(root, profile_name)
+    if changed:
+        click.echo(changed)
+    problems = unfit(root)
+    if problems:
+        raise PressError("this machine is not fit for the profile:\n" + "\n".join(f"  {line}" for line in problems))
+    _drop_broken(root)
+    note_release(root)
+
+
+def _drop_broken(root: Path) -> None:
+    """Delete what the cache has of missing outputs and is broken: DVC then makes or fetches it again."""
+    from dvc.config import Config
+
+    cache = Path(Config(dvc_dir=str(root / ".dvc"))["cache"].get("dir") or root / ".dvc/cache")
+    for path in dict.fromkeys(broken_objects(root, cache)):
+        click.echo(f"{path}: broken (its bytes are not those of its name): deleted, to be made again")
+        path.unlink()
+
+
+def conclude(root: Path, outcome: Outcome) -> None:
+    """The summary and the page, where there is something to sum up: the run came to its end, or to a gate."""
+    if outcome.status and not any(stage.startswith("gate@") for stage in outcome.failed):
+        return
+    did = {
+        **dict.fromkeys(outcome.ran, "ran"),
+        **dict.fromkeys(outcome.cached, "from the cache"),
+        **dict.fromkeys(outcome.unchanged, "unchanged"),
+        **dict.fromkeys(outcome.failed, "failed"),
+    }
+    counts = f"{len(outcome.ran)} ran, {len(outcome.cached)} from the cache, {len(outcome.unchanged)} unchanged"
+    counts += f", {len(outcome.failed)} failed" if outcome.failed else ""
+    click.echo(f"\nStages: {counts}, {duration(outcome.seconds)} in all")
+    results = read(root, stale_stages(root))
+    click.echo("\n" + "\n".join(show.summary(results, did)))
+    report.write(results, root / report.PAGE)
+    click.echo(f"\nThe same as a page, with curves and intervals: {report.PAGE}")
+
+
+def count(arguments: Sequence[str]) -> int:
+    """How many stages `dvc repro` with ``arguments`` looks at."""
+    from dvc.cli import DvcParserError, parse_args
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+    try:
+        options = parse_args(["repro", *arguments])
+        with Repo() as repo:
+            stages = []
+            if not options.all_pipelines:
+                targets = options.targets or ["dvc.yaml"]
+                stages = collect_stages(repo, targets, recursive=options.recursive, glob=options.glob)
+            if options.single_item:
+                return len(stages)
+            graph = get_active_graph(repo.index.graph)
+            return len(plan_repro(graph, stages, pipeline=options.pipeline, downstream=options.downstream))
+    except DvcParserError:
+        raise SystemExit(254) from None  # as dvc does, which has printed its usage
+    except DvcException as error:
+        raise PressError(f"dvc: {error}") from error
+
+
+def repro(arguments: Sequence[str], total: int, shown: Screen) -> Outcome:
+    """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at."""
+    since = time.monotonic()
+    stages = Stages(total, shown)
+    queue: SimpleQueue = SimpleQueue()
+    with _events(queue) as place:
+        child = subprocess.Popen(
+            [*DVC, "repro", *arguments],
+            env={**os.environ, **BYTECODE, "PATH": _own_path(), events.EVENTS: str(place)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C goes to this process alone, which passes it on
+        )
+        with _interrupts(child) as signals:
+            stages.signals = signals
+            _in_thread(_forward_lines, child.stdout, queue)
+            stages.show(queue)
+            status = child.wait()
+            while signals and _lives(child.pid):
+                time.sleep(0.1)
+    queue.put(None)
+    stages.show(queue)  # what came through the FIFO meanwhile
+    stages.close()
+    stages.outcome.seconds = time.monotonic() - since
+    if signals:
+        stages.outcome.status = INTERRUPT[signals[0]]
+    else:
+        stages.outcome.status = status if status >= 0 else 128 - status
+    return stages.outcome
+
+
+def _own_path() -> str:
+    """PATH with this environment first: dvc.yaml's commands say `python`, whether it is active or not."""
+    return os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+
+
+@contextmanager
+def _events(queue: SimpleQueue) -> Iterator[Path]:
+    """A FIFO that stages write events to; they come out of the queue."""
+    with tempfile.TemporaryDirectory(prefix="olivepress-") as folder:
+        place = Path(folder) / "events"
+        os.mkfifo(place, 0o600)
+        reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)  # else it would wait for somebody who writes
+        os.set_blocking(reader, True)
+        writer = os.open(place, os.O_WRONLY)  # so that the FIFO does not end between two stages
+        thread = _in_thread(_forward_events, reader, queue)
+        try:
+            yield place
+        finally:
+            os.close(writer)
+            thread.join()
+
+
+def _in_thread(function: Callable[..., None], *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def _forward_events(reader: int, queue: SimpleQueue) -> None:
+    with os.fdopen(reader, "rb") as fifo:
+        for event in events.read(fifo):
+            queue.put(event)
+
+
+def _forward_lines(stream: IO[bytes], queue: SimpleQueue) -> None:
+    for line in stream:
+        queue.put(line.decode(errors="replace").rstrip("\r\n"))
+    queue.put(None)
+
+
+@contextmanager
+def _interrupts(child: subprocess.Popen) -> Iterator[list[int]]:
+    """SIGTERM, SIGHUP and Ctrl-C reach DVC and its stage as SIGINT; yields the list of what came.
+
+    DVC then waits for the stage, which removes its partial output, and lets go of its locks; on SIGTERM it would die
+    at once and leave both behind.
+    """
+    came: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        came.append(number)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGINT)
+
+    before = {number: signal.signal(number, pass_on) for number in INTERRUPT}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group is left."""
+    with suppress(ChildProcessError):
+        os.waitpid(-group, os.WNOHANG)  # as process 1 of a container, one gets the orphans that have ended, too
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Stages:
+    """Follows DVC's lines and the stages' events, shows them and keeps what came of each stage."""
+
+    def __init__(self, total: int, shown: Screen) -> None:
+        self.outcome = Outcome()
+        self.signals: Sequence[int] = ()  # that came; what fails afterwards fails for them
+        self._total, self._screen = total, shown
+        self._number = 0
+        self._stage = ""  # that runs now
+        self._head = ""
+        self._since = 0.0
+        self._errors: dict[str, str] = {}
+        self._logging: set[str] = set()  # stages that have begun their log themselves
+
+    def show(self, queue: SimpleQueue) -> None:
+        """Take lines (str) and events (dict) until None."""
+        for item in iter(queue.get, None):
+            if isinstance(item, str):
+                self._line(item)
+            else:
+                self._event(item)
+
+    def close(self) -> None:
+        """DVC has ended: so has the stage that it ran."""
+        if self.signals and self._stage:
+            self._interrupt()
+        self._done()
+        for stage, why in self.outcome.failed.items():
+            self._explain(stage, why)
+
+    def _line(self, text: str) -> None:
+        if match := SKIPPED.match(text):
+            self._done()
+            self._pass_over(match[1], self.outcome.unchanged, "unchanged")
+        elif match := CACHED.match(text):
+            self._done()
+            self._pass_over(match[1], self.outcome.cached, "from the cache")
+        elif match := RUNNING.match(text):
+            self._done()
+            self._stage, self._since = match[1], time.monotonic()
+            self._head = self._next(match[1])
+            self._screen.start(self._head)
+        elif SAVED.match(text):
+            self._done()
+        elif (match := FAILED.match(text)) and self._stage:
+            if self.signals:
+                self._interrupt()
+            else:
+                self._fail(match[1])
+        elif match := ALL_FAILED.match(text):
+            self._did_fail(re.findall(r"'([^']+)'", match[1]))
+        elif self._stage:
+            self._log(text)
+        elif not CHATTER.match(text):
+            self._screen.say(text)
+
+    def _event(self, event: dict[str, Any]) -> None:
+        stage, kind = event["stage"], event["kind"]
+        if kind == "start":
+            self._logging.add(stage)
+        elif kind == "error":
+            self._errors[stage] = str(event["text"])
+        elif kind == "note":
+            self._screen.say(f"  {event['text']}")
+        elif kind == "progress" and stage == self._stage:
+            self._screen.progress(self._head, event["label"], event["done"], event["total"])
+
+    def _next(self, stage: str) -> str:
+        self._number += 1
+        return f"[{self._number}/{self._total}] {readable(stage)}"
+
+    def _pass_over(self, stage: str, spared: list[str], how: str) -> None:
+        spared.append(stage)
+        self._screen.end(self._next(stage), how, "dim")
+
+    def _done(self) -> None:
+        if self._stage:
+            seconds = time.monotonic() - self._since
+            self.outcome.ran[self._stage] = seconds
+            self._screen.end(self._head, f"done in {duration(seconds)}", "green")
+            self._stage = ""
+
+    def _fail(self, why: str) -> None:
+        self._screen.end(self._head, f"failed after {duration(time.monotonic() - self._since)}", "bold red")
+        self.outcome.failed[self._stage] = why
+        self._stage = ""
+
+    def _interrupt(self) -> None:
+        self._screen.end(self._head, f"interrupted after {duration(time.monotonic() - self._since)}", "bold red")
+        self._stage = ""
+
+    def _did_fail(self, stages: list[str]) -> None:
+        """DVC's last word after --keep-going: stages that ran, but whose outputs it did not accept, are among them."""
+        for stage in stages:
+            self.outcome.ran.pop(stage, None)
+            self.outcome.failed.setdefault(stage, "DVC did not accept its outputs")
+
+    def _explain(self, stage: str, why: str) -> None:
+        log = events.log_path(stage)
+        number = _signal(why)
+        if number:
+            why = f"killed by signal {number}" + MEMORY * (number == signal.SIGKILL)
+        if NO_LINKS in why:
+            why += " The cache or the outputs cannot be written: is the disk full, or read-only?"
+        self._screen.say(f"\n{readable(stage)}: {self._errors.get(stage, why)}")
+        if log.is_file() and log.stat().st_size:
+            self._screen.say(f"Its log: {log}")
+
+    def _log(self, text: str) -> None:
+        """A line of a stage that keeps no log itself, or not yet, goes to the log, too."""
+        if CHATTER.match(text):
+            return
+        path = events.log_path(self._stage)
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a" if self._stage in self._logging else "w", encoding="utf-8") as log:
+            print(text, file=log)
+        self._logging.add(self._stage)
+
+
+def _signal(why: str) -> int:
+    """The signal that ended a stage, or 0: a shell that makes way for the command (bash) leaves DVC -9 to see.
+
+    One that waits for it (dash) says 128 + 9.
+    """
+    exited = EXITED.search(why)
+    status = int(exited[1]) if exited else 0
+    return -status if status < 0 else max(status - 128, 0)
+
+
+def readable(stage: str) -> str:
+    """finetune@travel as people say it."""
+    return stage.replace("@", " ")

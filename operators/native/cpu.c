@@ -1,0 +1,126 @@
+// The operators in a session on a CPU (domain olivepress.cpu): float32, with A and B in float16, half the bytes to read.
+//
+//   LoraAdd     (base [.., N], x [.., K], A [rank, K], B [rank, N]) -> y = base + (x·Aᵀ)·B, in place
+//   LoraAddGate (base [.., N], x, A, B) -> y [.., N/2] = SiLU(g) · u, where [g, u] = base + (x·Aᵀ)·B
+//   LoraAddNorm (base [.., N], x, A, B, skip [.., N], gamma [N]; epsilon) -> (y, sum),
+//               where sum = base + (x·Aᵀ)·B + skip and y = RMSNorm(sum) · gamma
+//   MatMulNBits (x [.., K], weights [N, K/block, block*bits/8], scales [N, K/block], zero points; K, N, bits,
+//               block_size) -> y [.., N]: ONNX Runtime's own of that name at accuracy_level 4, for 4 and 8 bits and
+//               blocks of 32, 64 and 128. It reads the weights where the file is mapped, and keeps no packed copy.
+//
+// Every sum is taken in an order that depends on the shapes alone, so the number of threads changes no bit. K and N are
+// multiples of 16, or of 32 for LoraAddGate.
+
+#include <stdlib.h>
+
+#include "cpu.h"
+#include "operators.h"
+
+enum { WORTH_A_THREAD = 1 << 16 };  // operations below which waking the other threads takes longer than it wins
+
+static const Loops *loops(void) { return processor()->loops; }
+
+// Run the tasks, on the session's threads if there is enough to do.
+static OrtStatus *run(const OrtKernelContext *context, Task *task, size_t tasks, size_t operations, void *w) {
+  if (tasks > 1 && operations >= WORTH_A_THREAD) return api->KernelContext_ParallelFor(context, task, tasks, 0, w);
+  for (size_t i = 0; i < tasks; ++i) task(w, i);
+  return NULL;
+}
+
+// x·Aᵀ, then ``part`` for every part of ``width`` columns, then ``token``, if there is one, for every token.
+static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, size_t width, Task *token) {
+  const size_t blocks = (w->tokens + TOKENS - 1) / TOKENS, row_tasks = (w->rank + ROWS_A_TASK - 1) / ROWS_A_TASK;
+  w->chunks = (width + COLUMNS - 1) / COLUMNS;
+  float *scratch = malloc((w->tokens * (w->rank + w->chunks) + 1) * sizeof *scratch);
+  if (!scratch) return failure(api, "Olive Press's LoRA operator: out of memory");
+  w->t = scratch;
+  w->squares = scratch + w->tokens * w->rank;
+  OrtStatus *status = run(context, loops()->down, blocks * row_tasks, w->tokens * w->rank * w->k, w);
+  if (!status) status = run(context, part, blocks * w->chunks, w->tokens * (w->rank + 4) * w->n, w);
+  if (!status && token) status = run(context, token, w->tokens, w->tokens * w->n, w);
+  free(scratch);
+  return status;
+}
+
+// The inputs that all three have.
+static OrtStatus *read(const OrtKernelContext *context, Tensor *base, Work *w) {
+  Tensor x, a, b;
+  ORT(get_input(api, context, 0, base));
+  ORT(get_input(api, context, 1, &x));
+  ORT(get_input(api, context, 2, &a));
+  ORT(get_input(api, context, 3, &b));
+  ORT(check_shapes(&x, &a, &b));
+  *w = (Work){.base = base->data, .x = x.data, .a = a.data, .b = b.data, .rank = (size_t)a.shape[0]};
+  w->k = (size_t)a.shape[1];
+  w->n = (size_t)b.shape[1];
+  w->tokens = (size_t)tensor_elements(base) / w->n;
+  return NULL;
+}
+
+OrtStatus *cpu_add(void *kernel, OrtKernelContext *context) {
+  Tensor base, y;
+  Work work;
+  ORT(read(context, &base, &work));
+  ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
+  work.y = y.data;
+  if (!work.rank && y.data == base.data) return NULL;
+  return compute(context, &work, loops()->add, work.n, NULL);
+}
+
+OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context) {
+  Tensor base, y;
+  Work work;
+  ORT(read(context, &base, &work));
+  base.shape[base.dimensions - 1] /= 2;
+  ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
+  work.y = y.data;
+  return compute(context, &work, loops()->add_gate, work.n / 2, NULL);
+}
+
+OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context) {
+  Tensor base, skip, gamma, y, total;
+  Work work;
+  ORT(read(context, &base, &work));
+  ORT(get_input(api, context, 4, &skip));
+  ORT(get_input(api, context, 5, &gamma));
+  ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
+  ORT(new_output(api, context, 1, base.shape, base.dimensions, &total));
+  work.skip = skip.data;
+  work.gamma = gamma.data;
+  work.y = y.data;
+  work.total = total.data;
+  work.epsilon = ((Kernel *)kernel)->epsilon;
+  return compute(context, &work, loops()->add_norm, work.n, loops()->norm);
+}
+
+OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context) {
+  const Kernel *k = kernel;
+  Tensor x, weights, scales, zeros, y;
+  ORT(get_input(api, context, 0, &x));
+  ORT(get_input(api, context, 1, &weights));
+  ORT(get_input(api, context, 2, &scales));
+  ORT(get_input(api, context, 3, &zeros));
+  const int64_t blocks = k->block ? k->k / k->block : 0, zero_bytes = (blocks * k->bits + 7) / 8;
+  if ((k->bits != 4 && k->bits != 8) || (k->block != 32 && k->block != 64 && k->block != 128) || k->k % k->block ||
+      !x.dimensions || x.shape[x.dimensions - 1] != k->k || tensor_elements(&weights) != k->n * k->k * k->bits / 8 ||
+      tensor_elements(&scales) != k->n * blocks || tensor_elements(&zeros) != k->n * zero_bytes)
+    return failure(api, "Olive Press's MatMulNBits: K, N, bits, block_size and the inputs do not go together");
+  Product p = {.x = x.data, .scales = scales.data, .weights = weights.data, .zeros = zeros.data, .k = (size_t)k->k,
+               .n = (size_t)k->n, .bits = (size_t)k->bits, .block = (size_t)k->block, .blocks = (size_t)blocks,
+               .stride = (size_t)(blocks + BLOCKS - 1) / BLOCKS * BLOCKS, .zero_bytes = (size_t)zero_bytes};
+  p.tokens = (size_t)(tensor_elements(&x) / k->k);
+  x.shape[x.dimensions - 1] = k->n;
+  ORT(new_output(api, context, 0, x.shape, x.dimensions, &y));
+  p.y = y.data;
+  float *scratch = calloc(1, p.tokens * (2 * p.stride * sizeof *scratch + p.k) + 1);
+  if (!scratch) return failure(api, "Olive Press's MatMulNBits: out of memory");
+  p.steps = scratch;
+  p.sums = scratch + p.tokens * p.stride;
+  p.integers = (int8_t *)(p.sums + p.tokens * p.stride);
+  const Products *products = processor()->products;
+  OrtStatus *status = run(context, products->quantize, p.tokens, p.tokens * p.k, &p);
+  if (!status)
+    status = run(context, products->product, (p.n + ROWS_A_PRODUCT - 1) / ROWS_A_PRODUCT, p.tokens * p.n * p.k, &p);
+  free(scratch);
+  return status;
+}

@@ -1,0 +1,94 @@
+// How ONNX Runtime learns of the operators: cuda.c and cpu.c say what each computes.
+
+#include <stdlib.h>
+
+#include "operators.h"
+
+const OrtApi *api;
+
+typedef ONNXTensorElementDataType Type;
+static const Type FLOAT = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, FLOAT16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
+                  UINT8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+
+typedef struct Kind {
+  OrtCustomOp op;
+  const char *name;
+  size_t inputs, outputs;
+  bool on_cuda, epsilon, few_bits;
+} Kind;
+
+static OrtStatus *create(const OrtCustomOp *op, const OrtApi *given, const OrtKernelInfo *info, void **out) {
+  Kernel *kernel = calloc(1, sizeof *kernel);
+  *out = kernel;
+  if (((const Kind *)op)->epsilon) ORT(api->KernelInfoGetAttribute_float(info, "epsilon", &kernel->epsilon));
+  if (((const Kind *)op)->few_bits) {
+    ORT(api->KernelInfoGetAttribute_int64(info, "K", &kernel->k));
+    ORT(api->KernelInfoGetAttribute_int64(info, "N", &kernel->n));
+    ORT(api->KernelInfoGetAttribute_int64(info, "bits", &kernel->bits));
+    ORT(api->KernelInfoGetAttribute_int64(info, "block_size", &kernel->block));
+  }
+  return NULL;
+}
+static const char *name(const OrtCustomOp *op) { return ((const Kind *)op)->name; }
+static size_t inputs(const OrtCustomOp *op) { return ((const Kind *)op)->inputs; }
+static size_t outputs(const OrtCustomOp *op) { return ((const Kind *)op)->outputs; }
+static const char *provider(const OrtCustomOp *op) {
+  return ((const Kind *)op)->on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
+}
+static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and B, third and fourth, are float16
+  if (((const Kind *)op)->few_bits) return index % 2 ? UINT8 : FLOAT;
+  return ((const Kind *)op)->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
+}
+static Type output_type(const OrtCustomOp *op, size_t index) { return ((const Kind *)op)->on_cuda ? FLOAT16 : FLOAT; }
+static OrtCustomOpInputOutputCharacteristic required(const OrtCustomOp *op, size_t index) {
+  return INPUT_OUTPUT_REQUIRED;
+}
+static OrtMemType on_the_device(const OrtCustomOp *op, size_t index) { return OrtMemTypeDefault; }
+static int version(const OrtCustomOp *op) { return 1; }
+static size_t first_to_first(int **input, int **output) {
+  *input = calloc(1, sizeof(int));
+  *output = calloc(1, sizeof(int));
+  return 1;
+}
+static size_t none(int **input, int **output) {
+  *input = *output = NULL;
+  return 0;
+}
+static void release(int *input, int *output) {
+  free(input);
+  free(output);
+}
+
+#define OPERATOR(compute, in_place, alias)                                                                   \
+  .op = {.version = API_VERSION, .GetName = name, .GetExecutionProviderType = provider,                      \
+         .GetInputType = input_type, .GetInputTypeCount = inputs, .GetOutputType = output_type,              \
+         .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = required,           \
+         .GetOutputCharacteristic = required, .GetInputMemoryType = on_the_device, .CreateKernelV2 = create, \
+         .KernelComputeV2 = compute, .GetStartVersion = version, .GetEndVersion = version,                   \
+         .GetMayInplace = in_place, .ReleaseMayInplace = release, .GetAliasMap = alias,                      \
+         .ReleaseAliasMap = release}
+
+static const Kind kinds[] = {
+    {OPERATOR(cuda_begin, none, first_to_first), "LoraBegin", .inputs = 3, .outputs = 3, .on_cuda = true},
+    {OPERATOR(cuda_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1, .on_cuda = true},
+    {OPERATOR(cuda_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1, .on_cuda = true},
+    {OPERATOR(cuda_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .on_cuda = true, .epsilon = true},
+    {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1},
+    {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},
+    {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
+    {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
+};
+
+__attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,
+                                                                    const OrtApiBase *base) {
+  static const char *const names[] = {"olivepress.cpu", "olivepress.cuda"};
+  api = base->GetApi(API_VERSION);
+  for (int on_cuda = 0; on_cuda < 2; ++on_cuda) {
+    OrtCustomOpDomain *domain;
+    ORT(api->CreateCustomOpDomain(names[on_cuda], &domain));
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; ++i)
+      if (kinds[i].on_cuda == on_cuda) ORT(api->CustomOpDomain_Add(domain, &kinds[i].op));
+    ORT(api->AddCustomOpDomain(options, domain));
+  }
+  return NULL;
+}

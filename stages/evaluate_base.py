@@ -1,0 +1,54 @@
+"""Measure what a target loses without an adapter, on data that no adapter was trained for."""
+
+from pathlib import Path
+
+import click
+
+from olivepress.core.outputs import atomic_output, sizes, write_csv, write_json
+from olivepress.core.stage import InFolder, Out, stage
+from olivepress.evaluate.exported import Exported
+from olivepress.evaluate.figures import intervals, quality, samples
+from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
+
+
+@stage
+@click.option("--base", type=InFolder, required=True, help="Checkpoint folder.")
+@click.option("--quantized", type=InFolder, required=True, help="Quantized checkpoint folder.")
+@click.option("--onnx", type=InFolder, required=True, help="Exported model folder.")
+@click.option("--reference", type=InFolder, required=True, help="What reference_base wrote.")
+@click.option("--scores", type=Out, required=True, help="JSON: what was measured of each row, for evaluate.")
+@click.option("--quality", "metrics", type=Out, required=True, help="JSON: each metric by step.")
+@click.option("--intervals", "ranges", type=Out, required=True, help="JSON: the intervals of metrics and differences.")
+@click.option("--samples", "shown", type=Out, required=True, help="JSON: a few questions and their answers.")
+@click.option("--plot", type=Out, required=True, help="CSV: step, loss.")
+@click.option("--size-plot", type=Out, required=True, help="CSV: step, megabytes of its folder.")
+def main(
+    base: Path,
+    quantized: Path,
+    onnx: Path,
+    reference: Path,
+    scores: Path,
+    metrics: Path,
+    ranges: Path,
+    shown: Path,
+    plot: Path,
+    size_plot: Path,
+) -> None:
+    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them."""
+    torch = Scores.load(reference / SCORES)
+    top = load_top(reference / TOP)["quantized"]
+    general = torch.with_(Exported(onnx).measure(torch, top, "quantized", "general", adapted=False))
+    with atomic_output(scores) as scratch:
+        general.save(scratch)
+    found = quality(general)
+    write_json(metrics, {"general": found})
+    write_json(ranges, list(intervals(general, "general")))
+    write_json(shown, samples(general, "general"))
+    write_csv(plot, ("step", "loss"), found["loss"].items())
+    folders = {"base": base, "quantized": quantized, "quantized_onnx": onnx}
+    megabytes = [(step, round(sum(sizes(folder).values()) / 1e6, 2)) for step, folder in folders.items()]
+    write_csv(size_plot, ("step", "megabytes"), megabytes)
+
+
+if __name__ == "__main__":
+    main()

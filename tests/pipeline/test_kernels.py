@@ -1,0 +1,91 @@
+"""The CPU operators' loops as a C program, for processors that are not here: compiled by zig, run by qemu."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OPERATORS = ROOT / "operators"
+# Run in the build's own environment: the objects of operators/hatch_build.py, and the program that calls them.
+COMPILE = """
+import sys
+from pathlib import Path
+from hatch_build import GLIBC, compile_loops, compile_unit, zig
+
+architecture, native, program, out = sys.argv[1], *map(Path, sys.argv[2:])
+target = f"{architecture}-linux-gnu.{GLIBC}"
+objects = compile_loops(native, out, architecture, target)
+objects.append(compile_unit(program, out / "program.o", target, f"-I{native}"))
+zig(out, target, "-o", str(out / "kernels"), *objects, "-lm")
+"""
+# What a processor is taken for, by its architecture and qemu's name of it. qemu has no AVX-512.
+PROCESSORS = {
+    ("aarch64", "cortex-a53"): "ARMv8",
+    ("aarch64", "cortex-a76"): "dot product",
+    ("aarch64", "max"): "dot product",
+    ("x86_64", "qemu64"): "x86-64",
+    ("x86_64", "max"): "AVX2",
+}
+# Debian's packages of its C library, for a machine of the other architecture.
+LIBC = {"aarch64": "libc6-arm64-cross", "x86_64": "libc6-amd64-cross"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def compilers(tmp_path_factory):
+    """A folder with the build requirements of operators/ that compile C."""
+    folder = tmp_path_factory.mktemp("compilers") / "site-packages"
+    build = tomllib.loads((OPERATORS / "pyproject.toml").read_text())["build-system"]["requires"]
+    pinned = [requirement for requirement in build if requirement.startswith(("ziglang", "hatchling"))]
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--target", folder]
+    subprocess.run([*pip, *pinned], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernels(compilers, tmp_path_factory):
+    """tests/native/kernels.c with all variants of an architecture, as a function of its name: a program."""
+    made: dict[str, Path] = {}
+
+    def build(architecture: str) -> Path:
+        if architecture not in made:
+            out = tmp_path_factory.mktemp(architecture)
+            sources = [OPERATORS / "native", ROOT / "tests/native/kernels.c"]
+            environment = {**os.environ, "PYTHONPATH": f"{OPERATORS}:{compilers}", "PYTHONDONTWRITEBYTECODE": "1"}
+            command = [sys.executable, "-c", COMPILE, architecture, *sources, out]
+            subprocess.run(command, check=True, env=environment)
+            made[architecture] = out / "kernels"
+        return made[architecture]
+
+    return build
+
+
+def run(command: list[str | Path]) -> str:
+    """What the program took the processor for; it compares its results with double precision itself."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name, *errors = done.stdout.splitlines()
+    assert [line.split()[0] for line in errors] == ["product", "add", "gate", "norm"]
+    return name
+
+
+@pytest.mark.parametrize(("architecture", "processor"), PROCESSORS)
+def test_the_loops_compute_what_they_say(kernels, architecture, processor):
+    """Products of 4 and 8 bits in blocks of 32, 64 and 128, LoRA of ranks 0 to 17: 1e-6 of their parts' magnitudes."""
+    emulator = shutil.which(f"qemu-{architecture}")
+    root = Path("/") if architecture == platform.machine() else Path(f"/usr/{architecture}-linux-gnu")
+    if not emulator or not list(root.glob("lib*/ld-linux*.so.*")):
+        pytest.skip(f"no emulator of {architecture}, or no C library: apt-get install qemu-user {LIBC[architecture]}")
+    found = run([emulator, "-L", root, "-cpu", processor, kernels(architecture)])
+    assert found == PROCESSORS[architecture, processor]
+
+
+def test_they_do_on_this_processor(kernels):
+    assert run([kernels(platform.machine())])

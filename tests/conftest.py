@@ -1,5 +1,7 @@
 """What all tests share: markers by folder, commands as in a shell with .venv active, one run of the real pipeline."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
@@ -36,8 +38,17 @@ from environment import lend_environment  # noqa: E402
 from filelock import FileLock  # noqa: E402
 from graph import ran  # noqa: E402
 from services import azurite  # noqa: E402, F401 - a fixture for every test
+from warm import Warm, takes  # noqa: E402
 
 from olivepress.tools.reproduce import clone  # noqa: E402
+
+
+@functools.cache
+def warm() -> Warm:
+    """This worker's own, from its first such command to its end."""
+    server = Warm()
+    atexit.register(server.close)
+    return server
 
 
 class Workspace:
@@ -50,11 +61,14 @@ class Workspace:
         self.environment: dict[str, str] = {}  # what its commands see besides the tests' own
 
     def run(self, *command: str | Path, check: bool = True, input: str | None = None) -> subprocess.CompletedProcess:
-        """Run a command in the clone."""
+        """Run a command in the clone; `dvc` and `olivepress` from a process that has them loaded."""
         environment = {**os.environ, **self.environment}
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, input=input, capture_output=True, text=True, check=False
-        )
+        if words := takes(list(map(str, command)), environment):
+            done = warm().run(words, self.folder, environment, input)
+        else:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment, input=input, capture_output=True, text=True, check=False
+            )
         if check and done.returncode:
             said = done.stdout[-3000:] + done.stderr[-3000:]
             raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{said}")

@@ -151,8 +151,9 @@ def test_as_onnx_runtimes_own(bits, block, blocks):
 
 
 @pytest.mark.parametrize(("bits", "block"), KINDS)
-def test_neither_threads_nor_other_tokens_change_a_bit(bits, block):
-    weights = Weights(bits, block, 1040, 13 * block)
+@pytest.mark.parametrize("n", [1040, 1037])  # rows of weights: whole panels, and one of thirteen
+def test_neither_threads_nor_other_tokens_change_a_bit(bits, block, n):
+    weights = Weights(bits, block, n, 13 * block)
     x = tokens(135, weights.k)
     one, three = (weights.run(x, threads=threads) for threads in (1, 3))
     np.testing.assert_array_equal(one, three)

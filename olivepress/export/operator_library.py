@@ -13,10 +13,10 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 SHA256 = {
-    "x86_64": "82af7bc758c06794f967244be549c8406f54dfb837475ab6dd616b01c9a296b6",
-    "aarch64": "3d3f75f7e4d2a6330ee501e302ceddd7f34454752bcfbc029c36255f8d734760",
+    "x86_64": "14975ea87711426503127f4ced12b8894b320c8dcb53bb67bacaa49b8640a44e",
+    "aarch64": "367a778e44bb8165f15fe534fd6fd0f662635a58388d354d1214a475fb8b88aa",
 }
 
 

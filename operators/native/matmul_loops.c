@@ -17,13 +17,13 @@
 
 #define UNROLLED __attribute__((always_inline)) static inline
 
-// BYTES of a vector; rows of weights that share what is read of x: as many as the registers hold sums of.
+// BYTES of a vector
 #ifdef __AVX512VNNI__
-enum { BYTES = 64, HEIGHT = 2 };
+enum { BYTES = 64 };
 #elif defined(__aarch64__)
-enum { BYTES = 16, HEIGHT = 1 };
+enum { BYTES = 16 };
 #else
-enum { BYTES = 32, HEIGHT = 1 };
+enum { BYTES = 32 };
 #endif
 
 enum {
@@ -72,51 +72,39 @@ UNROLLED void quantize_token(const Product *p, size_t token, const size_t bits, 
 
 #ifdef __AVX2__
 
-typedef float Sums __attribute__((vector_size(BYTES)));  // one value in parts
+// The row's scales and zero points of blocks b to b + BLOCKS; 0 for what is beyond the last.
+UNROLLED void take_scales(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *zeros) {
+  const float *from = p->scales + row * p->blocks + b;
+  const uint8_t *packed = p->zeros + row * p->zero_bytes + b * bits / 8;
+  const size_t count = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  uint64_t bytes = 0;
+  if (count == BLOCKS) {
+    *scales = _mm256_loadu_ps(from);
+    memcpy(&bytes, packed, bits);  // as many bytes as a zero point has bits
+  } else {
+    *scales = _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), lanes));
+    for (size_t i = 0; i < (count * bits + 7) / 8; ++i) bytes |= (uint64_t)packed[i] << 8 * i;
+  }
+  __m256i whole;
+  if (bits == 8) {
+    whole = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));
+  } else {
+    whole = _mm256_srlv_epi32(_mm256_set1_epi32((int)bytes), _mm256_slli_epi32(lanes, 2));
+    whole = _mm256_and_si256(whole, _mm256_set1_epi32(15));
+  }
+  *zeros = _mm256_cvtepi32_ps(whole);
+}
+
+#endif
 
 #ifdef __AVX512VNNI__
 
-enum { VECTORS = 2 };  // of a block's weights
-
-// A block's weights as bytes, in the order of ``place``; a block of 32 fills half a vector, and zeros the other.
-UNROLLED void unpack(__m512i *w, const uint8_t *from, const size_t bits, const size_t block) {
-  if (bits == 8) {
-    w[0] = block == 32 ? _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)from)) : _mm512_loadu_si512(from);
-    if (block == 128) w[1] = _mm512_loadu_si512(from + 64);
-    return;
-  }
-  const __m512i low = _mm512_set1_epi8(15);
-  if (block == 128) {
-    const __m512i both = _mm512_loadu_si512(from);
-    w[0] = _mm512_and_si512(both, low);
-    w[1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-  } else if (block == 64) {
-    const __m256i both = _mm256_loadu_si256((const __m256i *)from);
-    const __m512i pair = _mm512_inserti64x4(_mm512_castsi256_si512(both), _mm256_srli_epi16(both, 4), 1);
-    w[0] = _mm512_and_si512(pair, low);
-  } else {
-    const __m128i both = _mm_loadu_si128((const __m128i *)from);
-    const __m512i pair = _mm512_zextsi256_si512(_mm256_set_m128i(_mm_srli_epi16(both, 4), both));
-    w[0] = _mm512_and_si512(pair, low);
-  }
-}
-
-// The product of a block's weights and activations, in parts.
-UNROLLED Sums dot(const __m512i *w, const int8_t *x, const size_t bits, const size_t block) {
-  __m512i total = _mm512_setzero_si512();
-  if (block == 32)
-    total = _mm512_dpbusd_epi32(total, w[0], _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i *)x)));
-  else
-    for (size_t i = 0; i < block / 64; ++i) total = _mm512_dpbusd_epi32(total, w[i], _mm512_loadu_si512(x + 64 * i));
-  return _mm512_cvtepi32_ps(total);
-}
-
-static inline Sums widen(__m256 lanes) { return _mm512_zextps256_ps512(lanes); }
-static inline __m256 halve(Sums y) { return _mm256_add_ps(_mm512_castps512_ps256(y), _mm512_extractf32x8_ps(y, 1)); }
-
-typedef __m512i Bytes;
+#include "matmul_vnni.h"
 
 #else
+
+#ifdef __AVX2__
 
 enum { VECTORS = 8 };
 
@@ -137,7 +125,7 @@ UNROLLED void unpack(__m256i *w, const uint8_t *from, const size_t bits, const s
 }
 
 // The product of a block's weights and activations, in parts; 16 bits hold 8 pairs of products of 15 by 127.
-UNROLLED Sums dot(const __m256i *w, const int8_t *x, const size_t bits, const size_t block) {
+UNROLLED __m256 dot(const __m256i *w, const int8_t *x, const size_t bits, const size_t block) {
   const __m256i *values = (const __m256i *)x;
   const size_t apart = bits / 4;
   __m256i sums[2] = {};
@@ -153,79 +141,37 @@ UNROLLED Sums dot(const __m256i *w, const int8_t *x, const size_t bits, const si
   return _mm256_cvtepi32_ps(total);
 }
 
-static inline Sums widen(__m256 lanes) { return lanes; }
-static inline __m256 halve(Sums y) { return y; }
-
-typedef __m256i Bytes;
-
-#endif
-
-static inline float sum(Sums y) {
-  const __m256 lanes = halve(y);
+static inline float sum(__m256 lanes) {
   __m128 s = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-// The row's scales and zero points of blocks b to b + BLOCKS; 0 for what is beyond the last.
-UNROLLED void take_scales(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *zeros) {
-  const float *from = p->scales + row * p->blocks + b;
-  const uint8_t *packed = p->zeros + row * p->zero_bytes + b * bits / 8;
-  const size_t count = p->blocks - b;
-  if (count >= BLOCKS) {
-    __m256i whole;
-    if (bits == 8) {
-      whole = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)packed));
-    } else {
-      int nibbles;
-      memcpy(&nibbles, packed, sizeof nibbles);
-      whole = _mm256_srlv_epi32(_mm256_set1_epi32(nibbles), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-      whole = _mm256_and_si256(whole, _mm256_set1_epi32(15));
-    }
-    *scales = _mm256_loadu_ps(from);
-    *zeros = _mm256_cvtepi32_ps(whole);
-    return;
-  }
-  float scale[BLOCKS] = {}, zero[BLOCKS] = {};
-  for (size_t i = 0; i < count; ++i) {
-    scale[i] = from[i];
-    zero[i] = bits == 8 ? packed[i] : packed[i / 2] >> i % 2 * 4 & 15;
-  }
-  *scales = _mm256_loadu_ps(scale);
-  *zeros = _mm256_loadu_ps(zero);
-}
-
-// y for ``height`` rows of weights and ``count`` tokens
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t height, const size_t count,
-                   const size_t bits, const size_t block) {
+// y for one row of weights and ``count`` tokens
+UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
+                   const size_t block) {
   const size_t bytes = block * bits / 8;
   const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
-  Sums y[HEIGHT][TOGETHER] = {};
+  __m256 y[TOGETHER] = {};
   for (size_t b = 0; b < p->blocks; b += BLOCKS) {
-    float factors[HEIGHT][TOGETHER][BLOCKS];
-    for (size_t r = 0; r < height; ++r) {
-      __m256 scale, zero;
-      take_scales(p, row + r, b, bits, &scale, &zero);
-      for (size_t t = 0; t < count; ++t) {
-        _mm256_storeu_ps(factors[r][t], _mm256_mul_ps(scale, _mm256_loadu_ps(steps + t * p->stride + b)));
-        y[r][t] -= widen(_mm256_mul_ps(_mm256_mul_ps(scale, zero), _mm256_loadu_ps(sums + t * p->stride + b)));
-      }
+    float factors[TOGETHER][BLOCKS];
+    __m256 scale, zero;
+    take_scales(p, row, b, bits, &scale, &zero);
+    for (size_t t = 0; t < count; ++t) {
+      _mm256_storeu_ps(factors[t], _mm256_mul_ps(scale, _mm256_loadu_ps(steps + t * p->stride + b)));
+      y[t] -= _mm256_mul_ps(_mm256_mul_ps(scale, zero), _mm256_loadu_ps(sums + t * p->stride + b));
     }
     const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
     for (size_t i = 0; i < end; ++i) {
-      Bytes w[HEIGHT][VECTORS];
-      for (size_t r = 0; r < height; ++r) {
-        const uint8_t *from = p->weights + ((row + r) * p->blocks + b + i) * bytes;
-        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD);
-        unpack(w[r], from, bits, block);
-      }
+      __m256i w[VECTORS];
+      const uint8_t *from = p->weights + (row * p->blocks + b + i) * bytes;
+      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD);
+      unpack(w, from, bits, block);
       const int8_t *x = p->integers + first * p->k + (b + i) * block;
-      for (size_t t = 0; t < count; ++t)
-        for (size_t r = 0; r < height; ++r) y[r][t] += dot(w[r], x + t * p->k, bits, block) * factors[r][t][i];
+      for (size_t t = 0; t < count; ++t) y[t] += dot(w, x + t * p->k, bits, block) * factors[t][i];
     }
   }
-  for (size_t t = 0; t < count; ++t)
-    for (size_t r = 0; r < height; ++r) p->y[(first + t) * p->n + row + r] = sum(y[r][t]);
+  for (size_t t = 0; t < count; ++t) p->y[(first + t) * p->n + row] = sum(y[t]);
 }
 
 #elif defined(__aarch64__)
@@ -241,8 +187,8 @@ static inline int32x4_t dot(int32x4_t total, int8x16_t w, int8x16_t x) {
 
 // y for one row of weights and ``count`` tokens. Weights are signed here: of 8 bits, 128 is taken from each, and from
 // their zero point.
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t height, const size_t count,
-                   const size_t bits, const size_t block) {
+UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
+                   const size_t block) {
   const size_t bytes = block * bits / 8;
   const uint8_t *from = p->weights + row * p->blocks * bytes, *zeros = p->zeros + row * p->zero_bytes;
   const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
@@ -273,10 +219,10 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t heig
   for (size_t t = 0; t < count; ++t) p->y[(first + t) * p->n + row] = vaddvq_f32(y[t]) - shift[t];
 }
 
-#else  // one row, as HEIGHT says
+#else
 
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t height, const size_t count,
-                   const size_t bits, const size_t block) {
+UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
+                   const size_t block) {
   const uint8_t *weights = p->weights + row * p->blocks * block * bits / 8;
   for (size_t t = first; t < first + count; ++t) {
     float y = 0;
@@ -301,14 +247,13 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t heig
 UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t block) {
   const size_t begin = i * ROWS_A_PRODUCT, end = begin + ROWS_A_PRODUCT < p->n ? begin + ROWS_A_PRODUCT : p->n;
   size_t first = 0;
-  for (; first + TOGETHER <= p->tokens; first += TOGETHER) {
-    size_t row = begin;
-    for (; row + HEIGHT <= end; row += HEIGHT) tile(p, row, first, HEIGHT, TOGETHER, bits, block);
-    for (; row < end; ++row) tile(p, row, first, 1, TOGETHER, bits, block);
-  }
+  for (; first + TOGETHER <= p->tokens; first += TOGETHER)
+    for (size_t row = begin; row < end; ++row) tile(p, row, first, TOGETHER, bits, block);
   for (; first < p->tokens; ++first)
-    for (size_t row = begin; row < end; ++row) tile(p, row, first, 1, 1, bits, block);
+    for (size_t row = begin; row < end; ++row) tile(p, row, first, 1, bits, block);
 }
+
+#endif
 
 // A call for each kind of weights, so that the counts of the inner loops are constants.
 #define EACH_KIND(p, call)                                                                                   \

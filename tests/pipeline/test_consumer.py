@@ -281,7 +281,8 @@ def test_chat_remembers_resets_and_changes_the_adapter(workspace, release, model
     expected = [talk.say("hello").text, talk.say(QUESTION).text]
     travel = model.answer(QUESTION, "travel", max_new_tokens=20).text
     lines = ["hello", QUESTION, "/reset", "/adapter travel", QUESTION, "/system be brief", "/help"]
-    done = chat(workspace, "--folder", release, "--max-new-tokens", "20", say="\n".join(lines) + "\n")
+    options = ("--graph", "portable", "--max-new-tokens", "20")  # as ``model``
+    done = chat(workspace, "--folder", release, *options, say="\n".join(lines) + "\n")
     assert expected[0] in done.stdout and expected[1][:20] in done.stdout
     assert travel in done.stdout
     for words in ("forgotten", "adapter: travel (there: travel, cooking)", "system prompt: be brief", "/adapter NAME"):

@@ -67,6 +67,7 @@ def run(finished, tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+@pytest.mark.slow
 def test_the_base_chooses_and_writes_what_it_knows_and_an_adapter_writes_otherwise(run) -> None:
     both = ("--tasks", "capitals_choose,capitals_write", "--chat")
     done, found = run(*both)

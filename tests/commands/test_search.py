@@ -142,6 +142,7 @@ def made(project: Path) -> list[str]:
 # --- the whole of it
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_profile_and_leaves_the_project_as_it_was(project):
     (project / "conf/profile/untracked.yaml").write_text((project / "conf/profile/tiny.yaml").read_text())
     (project / "stage.py").write_text((project / "stage.py").read_text() + "\n# not committed\n")

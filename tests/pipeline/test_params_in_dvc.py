@@ -119,6 +119,7 @@ def test_make_repro_names_all_before_dvc(fresh, params):
     assert "finetune.steps" in said and "quantize.bits" in said
 
 
+@pytest.mark.slow
 def test_names_of_files_are_any_and_missing_ones_keep_what_was_made(fresh, params):
     """prepare reads a file whose name a shell would take apart; without it, or the base's folder, nothing is lost."""
     name = 'data/my "odd" file\'s $(touch PWNED) `x`.jsonl'

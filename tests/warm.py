@@ -33,7 +33,7 @@ EARLY = ("PYTHONPATH", "PYTHONHASHSEED", "PYTHONUTF8", "PYTHONIOENCODING", "LC_A
 LENGTH = 8  # bytes before a message, which say how long it is
 # sys.executable of such a command: what it starts in turn (`olivepress release make` starts DVC) is a fork, too
 PYTHON = """#!{python} -IS
-import json, os, signal, socket, sys
+import json, os, socket, sys
 
 words = sys.argv[2:]
 if sys.argv[1:2] != ["-m"] or words[:1] not in ([name] for name in {commands}):

@@ -21,9 +21,10 @@ CARD = "compute_80"  # Ampere and what came after it: the driver compiles PTX fo
 
 @dataclass(frozen=True)
 class Architecture:
-    """A library of the wheel: its file, and what cpu_loops.c and matmul_loops.c are compiled for.
+    """A library of the wheel: its file, and what its loops are compiled for.
 
-    ``loops`` and ``products``: the name of a variant, as processor.c has it -> clang's name of the processor.
+    ``loops``, of cpu_loops.c and attention_loops.c, and ``products``, of matmul_loops.c: the name of a variant, as
+    processor.c has it -> clang's name of the processor.
     """
 
     library: str
@@ -71,7 +72,7 @@ def build(sources: Path, out: Path) -> list[Path]:
     for name, architecture in ARCHITECTURES.items():
         target = f"{name}-linux-gnu.{GLIBC}"
         objects = compile_loops(sources, out, name, target)
-        for unit in ("operators", "cuda", "cpu"):
+        for unit in ("operators", "cuda", "cpu", "attention"):
             objects.append(compile_unit(sources / f"{unit}.c", out / f"{name}-{unit}.o", target, *includes))
         libraries.append(out / architecture.library)
         zig(out, target, "-shared", "-s", "-o", str(libraries[-1]), *objects, "-ldl", "-lpthread", "-lm")
@@ -88,6 +89,7 @@ def compile_loops(sources: Path, out: Path, name: str, target: str) -> list[str]
     for unit, macro, variants, options in (
         ("cpu_loops", "LOOPS", architecture.loops, architecture.options),
         ("matmul_loops", "PRODUCTS", architecture.products, ()),
+        ("attention_loops", "ATTENTION", architecture.loops, architecture.options),
     ):
         for variant, processor in variants.items():
             flags = [f"-mcpu={processor}", *options, f"-D{macro}={macro.lower()}_{variant}"]

@@ -9,10 +9,18 @@ from olivepress.export.operator_library import check_library
 
 
 def session(
-    node: NodeProto, inputs: Sequence[ValueInfoProto], threads: int, weights: Sequence[TensorProto] = ()
+    node: NodeProto,
+    inputs: Sequence[ValueInfoProto],
+    threads: int,
+    weights: Sequence[TensorProto] = (),
+    outputs: Sequence[int] = (),
 ) -> onnxruntime.InferenceSession:
-    """``node`` with the library loaded: its outputs are float32 of any shape, ``weights`` its constant inputs."""
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.output]
+    """``node`` with the library loaded: ``weights`` are its constant inputs, its outputs of any shape.
+
+    ``outputs``: their types, float32 by default.
+    """
+    types = outputs or [TensorProto.FLOAT] * len(node.output)
+    results = [helper.make_tensor_value_info(*each, None) for each in zip(node.output, types, strict=True)]
     graph = helper.make_graph([node], "one", inputs, results, weights)
     domains = [helper.make_opsetid("", 21), helper.make_opsetid(node.domain, 1)]
     options = onnxruntime.SessionOptions()

@@ -13,10 +13,10 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 SHA256 = {
-    "x86_64": "14975ea87711426503127f4ced12b8894b320c8dcb53bb67bacaa49b8640a44e",
-    "aarch64": "367a778e44bb8165f15fe534fd6fd0f662635a58388d354d1214a475fb8b88aa",
+    "x86_64": "437290eb773d8245cf4dc6c1adfd62d9d59055482fd6159888c3b3c72ef02db5",
+    "aarch64": "8185ce4a6cb394408caf852469f35a2f653c87f98034216456ccc864b7e64397",
 }
 
 

@@ -57,6 +57,7 @@ typedef struct Processor {
   const char *name;
   const Loops *loops;
   const Products *products;
+  const struct AttentionLoops *attention;  // attention.h
 } Processor;
 
 // processor.c: the best that this processor and its system can run

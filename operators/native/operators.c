@@ -8,13 +8,13 @@ const OrtApi *api;
 
 typedef ONNXTensorElementDataType Type;
 static const Type FLOAT = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, FLOAT16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-                  UINT8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
+                  UINT8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, INT32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
 
 typedef struct Kind {
   OrtCustomOp op;
   const char *name;
   size_t inputs, outputs;
-  bool on_cuda, epsilon, few_bits;
+  bool on_cuda, epsilon, few_bits, attention;
 } Kind;
 
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *given, const OrtKernelInfo *info, void **out) {
@@ -27,6 +27,15 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *given, const OrtKe
     ORT(api->KernelInfoGetAttribute_int64(info, "bits", &kernel->bits));
     ORT(api->KernelInfoGetAttribute_int64(info, "block_size", &kernel->block));
   }
+  if (((const Kind *)op)->attention) {
+    ORT(api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel->heads));
+    ORT(api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel->kv_heads));
+    ORT(api->KernelInfoGetAttribute_int64(info, "local_window_size", &kernel->window));
+    ORT(api->KernelInfoGetAttribute_int64(info, "do_rotary", &kernel->rotary));
+    ORT(api->KernelInfoGetAttribute_float(info, "scale", &kernel->scale));
+    if (kernel->kv_heads < 1 || kernel->heads < 1 || kernel->heads % kernel->kv_heads)
+      return failure(api, "Olive Press's GroupQueryAttention: num_heads must be a multiple of kv_num_heads");
+  }
   return NULL;
 }
 static const char *name(const OrtCustomOp *op) { return ((const Kind *)op)->name; }
@@ -37,9 +46,17 @@ static const char *provider(const OrtCustomOp *op) {
 }
 static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and B, third and fourth, are float16
   if (((const Kind *)op)->few_bits) return index % 2 ? UINT8 : FLOAT;
+  if (((const Kind *)op)->attention)  // past keys and values; lengths
+    return index == 3 || index == 4 ? FLOAT16 : index == 5 || index == 6 ? INT32 : FLOAT;
   return ((const Kind *)op)->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
 }
-static Type output_type(const OrtCustomOp *op, size_t index) { return ((const Kind *)op)->on_cuda ? FLOAT16 : FLOAT; }
+static Type output_type(const OrtCustomOp *op, size_t index) {  // the attention's second and third are its cache
+  return ((const Kind *)op)->on_cuda || (((const Kind *)op)->attention && index) ? FLOAT16 : FLOAT;
+}
+static OrtCustomOpInputOutputCharacteristic input_required(const OrtCustomOp *op, size_t index) {
+  const bool may_lack = index == 1 || index == 2 || index >= 7;  // key and value, cos and sin
+  return ((const Kind *)op)->attention && may_lack ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+}
 static OrtCustomOpInputOutputCharacteristic required(const OrtCustomOp *op, size_t index) {
   return INPUT_OUTPUT_REQUIRED;
 }
@@ -62,7 +79,7 @@ static void release(int *input, int *output) {
 #define OPERATOR(compute, in_place, alias)                                                                   \
   .op = {.version = API_VERSION, .GetName = name, .GetExecutionProviderType = provider,                      \
          .GetInputType = input_type, .GetInputTypeCount = inputs, .GetOutputType = output_type,              \
-         .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = required,           \
+         .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = input_required,           \
          .GetOutputCharacteristic = required, .GetInputMemoryType = on_the_device, .CreateKernelV2 = create, \
          .KernelComputeV2 = compute, .GetStartVersion = version, .GetEndVersion = version,                   \
          .GetMayInplace = in_place, .ReleaseMayInplace = release, .GetAliasMap = alias,                      \
@@ -77,6 +94,7 @@ static const Kind kinds[] = {
     {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
     {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
+    {OPERATOR(cpu_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 3, .attention = true},
 };
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,

@@ -10,6 +10,8 @@ extern const OrtApi *api;
 typedef struct Kernel {
   float epsilon;             // of a norm
   int64_t k, n, bits, block;  // of MatMulNBits
+  int64_t heads, kv_heads, window, rotary;  // of GroupQueryAttention, with scale
+  float scale;
 } Kernel;
 
 // Leave the function with ONNX Runtime's complaint, if it has one.
@@ -35,3 +37,4 @@ OrtStatus *cpu_add(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context);
+OrtStatus *cpu_attention(void *kernel, OrtKernelContext *context);

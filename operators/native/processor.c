@@ -1,6 +1,6 @@
-// Which of the variants of cpu_loops.c and matmul_loops.c runs on this processor; hatch_build.py compiles them.
+// Which of the variants of cpu_loops.c, matmul_loops.c and attention_loops.c runs on this processor; hatch_build.py compiles them.
 
-#include "cpu.h"
+#include "attention.h"
 
 #ifdef __x86_64__
 
@@ -8,9 +8,12 @@
 
 extern const Products products_vnni, products_v3, products_v1;
 extern const Loops loops_v4, loops_v3, loops_v1;
+extern const AttentionLoops attention_v4, attention_v3, attention_v1;
 
-static const Processor any = {"x86-64", &loops_v1, &products_v1}, v3 = {"AVX2", &loops_v3, &products_v3},
-                       v4 = {"AVX-512", &loops_v4, &products_v3}, vnni = {"VNNI", &loops_v4, &products_vnni};
+static const Processor any = {"x86-64", &loops_v1, &products_v1, &attention_v1},
+                       v3 = {"AVX2", &loops_v3, &products_v3, &attention_v3},
+                       v4 = {"AVX-512", &loops_v4, &products_v3, &attention_v4},
+                       vnni = {"VNNI", &loops_v4, &products_vnni, &attention_v4};
 
 // The best that this processor and its system can run: x86-64-v4 (AVX-512) with or without VNNI, -v3 (AVX2, FMA, F16C),
 // or any. By CPUID, as the x86-64 psABI defines the levels: in zig's runtime library __builtin_cpu_supports says no to
@@ -37,8 +40,10 @@ static const Processor *choose(void) {
 
 extern const Products products_dot, products_v8;
 extern const Loops loops_v8;
+extern const AttentionLoops attention_v8;
 
-static const Processor any = {"ARMv8", &loops_v8, &products_v8}, dot = {"dot product", &loops_v8, &products_dot};
+static const Processor any = {"ARMv8", &loops_v8, &products_v8, &attention_v8},
+                       dot = {"dot product", &loops_v8, &products_dot, &attention_v8};
 
 // The dot product of 8-bit integers, an option of ARMv8.2 and part of ARMv8.4, or any ARMv8.
 static const Processor *choose(void) {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu.h"
+#include "attention.h"
 
 static bool fails;
 
@@ -165,6 +165,70 @@ static Errors lora_errors(size_t rank, size_t tokens) {
   return worst;
 }
 
+// A row of ``tokens`` behind ``past`` others, by tiles and token by token, which give the same bits.
+static double attention_error(size_t group, size_t size, size_t tokens, size_t past, size_t window) {
+  enum { KV_HEADS = 2 };
+  const AttentionLoops *loops = processor()->attention;
+  const size_t total = past + tokens, heads = KV_HEADS * group, width = heads * size, rotated = size / 2;
+  const int32_t length = (int32_t)total - 1;
+  const size_t pairs = total * rotated / 2;
+  float *angles = uniforms(pairs), *cos = uniforms(pairs), *sin = uniforms(pairs);
+  for (size_t i = 0; i < pairs; ++i) {
+    cos[i] = cosf(angles[i]);
+    sin[i] = sinf(angles[i]);
+  }
+  Attention a = {.q = uniforms(tokens * width), .k = uniforms(tokens * KV_HEADS * size), .cos = cos, .sin = sin,
+                 .v = uniforms(tokens * KV_HEADS * size), .keys = halves(KV_HEADS * total * size),
+                 .values = halves(KV_HEADS * total * size), .lengths = &length, .q_stride = width,
+                 .k_stride = KV_HEADS * size, .v_stride = KV_HEADS * size, .capacity = total, .batch = 1,
+                 .tokens = tokens, .kv_heads = KV_HEADS, .group = group, .size = size, .rotated = rotated,
+                 .pieces = (total + PIECE - 1) / PIECE, .window = window, .scale = 0.3f, .first = !past};
+  const size_t results = tokens * heads, shares = results * a.pieces;
+  a.queries = malloc(results * size * sizeof(float));
+  a.shares = malloc(shares * size * sizeof(float));
+  a.sums = malloc(2 * shares * sizeof(float));
+  float *one = malloc(results * size * sizeof(float)), *many = malloc(results * size * sizeof(float));
+  for (size_t i = 0; i < place_tasks(&a); ++i) loops->place(&a, i);
+  a.y = one;
+  for (size_t i = 0; i < KV_HEADS * tokens * share_tasks(&a); ++i) loops->share(&a, i);
+  for (size_t i = 0; i < KV_HEADS * tokens; ++i) loops->join(&a, i);
+  a.y = many;
+  for (size_t i = 0; i < KV_HEADS * tile_tasks(&a); ++i) loops->tile(&a, i);
+  for (size_t i = 0; i < results * size; ++i) {
+    if (one[i] == many[i]) continue;
+    printf("attention: heads of %zu, result %zu is %a alone and %a among others\n", size, i, one[i], many[i]);
+    fails = true;
+    break;
+  }
+  double worst = 0;
+  for (size_t token = 0; token < tokens; ++token) {
+    const size_t to = past + token + 1, from = window && to > window ? to - window : 0;
+    for (size_t head = 0; head < heads; ++head) {
+      const size_t cache = head / group * total;
+      const float *q = a.q + token * width + head * size;
+      double turned[LARGEST_HEAD], y[LARGEST_HEAD] = {}, bound[LARGEST_HEAD] = {}, weights = 0;
+      for (size_t j = 0; j < size; ++j) {
+        const size_t half = rotated / 2, pair = j < half ? j + half : j - half, at = (to - 1) * half + j % half;
+        turned[j] = j >= rotated ? q[j] : q[j] * (double)cos[at] + (j < half ? -1 : 1) * q[pair] * (double)sin[at];
+      }
+      for (size_t key = from; key < to; ++key) {
+        double score = 0;
+        for (size_t j = 0; j < size; ++j) score += turned[j] * (double)a.keys[(cache + key) * size + j];
+        const double weight = exp(0.3 * score);
+        weights += weight;
+        for (size_t j = 0; j < size; ++j) {
+          const double part = weight * (double)a.values[(cache + key) * size + j];
+          y[j] += part;
+          bound[j] += fabs(part);
+        }
+      }
+      for (size_t j = 0; j < size; ++j)
+        worst = fmax(worst, fabs(one[(token * heads + head) * size + j] - y[j] / weights) / (bound[j] / weights));
+    }
+  }
+  return worst;
+}
+
 static void report(const char *name, double error) {
   printf("%s %.1e\n", name, error);
   fails |= !(error < 1e-6);
@@ -191,5 +255,13 @@ int main(void) {
   report("add", lora.add);
   report("gate", lora.gate);
   report("norm", lora.norm);
+  double attention = 0;
+  const size_t sizes[] = {16, 64, 80, 96, 128, 256}, groups[] = {1, 2, 3, 4, 5, 7};
+  for (int i = 0; i < 6; ++i) {
+    attention = fmax(attention, attention_error(groups[i], sizes[i], 1, 300, 0));
+    attention = fmax(attention, attention_error(groups[i], sizes[i], 70, 0, 0));
+    attention = fmax(attention, attention_error(groups[i], sizes[5 - i], 37, 140, 50));
+  }
+  report("attention", attention);
   return fails;
 }

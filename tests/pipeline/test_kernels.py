@@ -72,13 +72,14 @@ def run(command: list[str | Path]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     name, *errors = done.stdout.splitlines()
-    assert [line.split()[0] for line in errors] == ["product", "add", "gate", "norm"]
+    assert [line.split()[0] for line in errors] == ["product", "add", "gate", "norm", "attention"]
     return name
 
 
 @pytest.mark.parametrize(("architecture", "processor"), PROCESSORS)
 def test_the_loops_compute_what_they_say(kernels, architecture, processor):
-    """Products of 4 and 8 bits in blocks of 32, 64 and 128, LoRA of ranks 0 to 17: 1e-6 of their parts' magnitudes."""
+    """Products of 4 and 8 bits in blocks of 32, 64 and 128, LoRA of ranks 0 to 17, attention: 1e-6 of their parts'
+    magnitudes."""
     emulator = shutil.which(f"qemu-{architecture}")
     root = Path("/") if architecture == platform.machine() else Path(f"/usr/{architecture}-linux-gnu")
     if not emulator or not list(root.glob("lib*/ld-linux*.so.*")):

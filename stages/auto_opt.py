@@ -10,7 +10,7 @@ from olivepress.core.end_tokens import end_tokens
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import need_memory
 from olivepress.core.outputs import atomic_output, write_json
-from olivepress.core.params import default_lora_operator, load_params
+from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
@@ -19,7 +19,7 @@ from olivepress.export.operator_library import check_library, copy_libraries
 from olivepress.export.projections import BLOCKS
 from olivepress.export.session_options import set_end_tokens, set_session_options
 from olivepress.export.sizes import bytes_by_part
-from olivepress.export.surgery import EMBEDDINGS, transform
+from olivepress.export.surgery import CACHES, EMBEDDINGS, transform
 from olivepress.export.tokenizer_check import check_tokenizer
 from olivepress.export.tokenizer_file import compact_tokenizer
 from olivepress.modeling.olive_pass import PROVIDERS
@@ -45,6 +45,11 @@ from olivepress.modeling.olive_pass import PROVIDERS
     help="Native operators (Linux): beside a portable graph, alone, or none.  [default: both on a CPU]",
 )
 @click.option("--no-lora-operator", is_flag=True, help="The same as --lora-operator false.")
+@click.option(
+    "--kv-cache",
+    type=click.Choice(CACHES),
+    help="How the key-value cache is kept.  [default: float16 with native operators or CUDA]",
+)
 @click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
 @click.option("--texts", type=InFile, help="JSON lines: texts on which the runtime's tokenizer is compared.")
 @click.option("--params", type=InFile, help="params.yaml: --texts is its quantize.calibration_data.")
@@ -61,6 +66,7 @@ def main(
     lora_inputs: str,
     lora_operator: str | None,
     no_lora_operator: bool,
+    kv_cache: str | None,
     cuda_graph: bool,
     texts: Path | None,
     params: Path | None,
@@ -77,11 +83,21 @@ def main(
     need_memory(checkpoint.weight_bytes(model), f"{model}, which is repacked in memory,")
     graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
     operators = None if graphs == "false" else provider
+    possible = default_kv_cache(provider, graphs)
+    if kv_cache == "float16" and possible == "float32":
+        raise PressError("kv_cache: found float16 without native operators, which alone have it on a CPU.")
     if operators:
         check_library()
     with atomic_output(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
-        done = transform(scratch / MODEL, lora_inputs, embedding=embedding, operators=operators, both=graphs == "both")
+        done = transform(
+            scratch / MODEL,
+            lora_inputs,
+            embedding=embedding,
+            operators=operators,
+            both=graphs == "both",
+            cache=kv_cache or possible,
+        )
         if done.operators:
             copy_libraries(scratch)
         set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=done.original_length)

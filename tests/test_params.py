@@ -136,6 +136,8 @@ def test_every_profile_fits(tmp_path):
         ("targets.cpu-int4.lora_operator", True),
         ("targets.cpu-int4.lora_operator", False),
         ("targets.cpu-int4.lora_operator", "both"),
+        ("targets.cpu-int4.kv_cache", "float16"),
+        ("targets.cpu-int4.kv_cache", "float32"),
         ("quantize.average_bits", 0),
         ("thresholds.min_finetuning_gain", -1),
         ("quantize.seed", 2**32 - 1),
@@ -417,6 +419,23 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
             },
             "targets.cpu-int4.lora_operator: found both, expected true or false: only a CPU gets",
         ),
+        ("targets.cpu-int4.kv_cache", "int8", "found the text 'int8', expected float32 or float16"),
+        (
+            "targets.cpu-int4",
+            {
+                **{"provider": "CPUExecutionProvider", "precision": "int4", "lm_head": "int8", "activations": "int8"},
+                **{"lora_operator": False, "kv_cache": "float16"},
+            },
+            "targets.cpu-int4.kv_cache: found float16 with lora_operator false, expected float32",
+        ),
+        (
+            "targets.cpu-int4",
+            {
+                **{"provider": "CUDAExecutionProvider", "precision": "int4", "lm_head": "int8"},
+                **{"activations": "float16", "kv_cache": "float32"},
+            },
+            "targets.cpu-int4.kv_cache: found float32, expected float16: a CUDA target computes in it",
+        ),
         ("quantize.bits", [4], "found a list, expected 4 or 8"),
         ("quantize.bits", 8, "awq packs 4 bits"),
         ("quantize.bits", "4", "found the text '4', expected 4 or 8"),
@@ -667,3 +686,20 @@ def test_a_target_that_says_nothing_of_operators_has_two_graphs_on_a_cpu_and_non
     }
     targets = read_params(path)["targets"]
     assert {name: ships_operators(target) for name, target in targets.items()} == {"cpu-int4": True, "cuda-int4": False}
+
+
+@pytest.mark.parametrize(
+    ("operators", "cache"), [(None, "float16"), ("both", "float16"), (True, "float16"), (False, "float32")]
+)
+def test_the_cache_has_16_bits_where_the_operators_are(write, plain, operators, cache):
+    def silent(data: dict) -> None:
+        target = data["targets"]["cpu-int4"]
+        target.pop("kv_cache", None)
+        target.pop("lora_operator", None)
+        if operators is not None:
+            target["lora_operator"] = operators
+        data["targets"]["cuda-int4"] = {**target, "provider": "CUDAExecutionProvider", "activations": "float16"}
+        data["targets"]["cuda-int4"].pop("lora_operator", None)
+
+    targets = load_params(write(silent)).targets
+    assert {name: target.kv_cache for name, target in targets.items()} == {"cpu-int4": cache, "cuda-int4": "float16"}

@@ -8,7 +8,8 @@ In this order, since each finds what those before it leave (``MixedHead``, if as
 4. ``Embedding``: quantized, and one table with a head that is tied to it.
 5. ``SixteenBits``: scales, and weights that stay float, in 16 bits where float32 says no more.
 6. ``LoraInputs``: every projection, packed or not, gets inputs for an adapter. ONNX Runtime alone runs the result.
-7. ``NativeOperators``, if asked for: the project's operators take the place of what 6 added, and of some nodes more.
+7. ``NativeOperators``, if asked for: the project's operators take the place of what 6 added, and of some nodes more;
+   on a CPU ``HalfCache``, if asked for: its attention, too, with the key-value cache in float16.
 
 The graphs after 6 and after 7 read one and the same data file, so a folder can have both: then ``HalfAdapters`` makes
 the portable one read adapters in float16, as the operators do, and one adapter file serves the two.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 EMBEDDINGS = ("float", "int8", "int4", "mixed")  # how a target's embedding is stored
+CACHES = ("float32", "float16")  # and the key-value cache of the graph with native operators on a CPU
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,26 @@ class Transformed:
 
 
 def transform(
-    path: Path, lora_inputs: str, *, embedding: str = "int8", operators: str | None = None, both: bool = False
+    path: Path,
+    lora_inputs: str,
+    *,
+    embedding: str = "int8",
+    operators: str | None = None,
+    both: bool = False,
+    cache: str = "float32",
 ) -> Transformed:
     """Run all passes over the ONNX file, in place.
 
     ``lora_inputs`` is a key of BLOCKS (projections.py), ``embedding`` one of EMBEDDINGS. ``operators`` is the execution
     provider whose native operators are to run the adapters; None leaves them to ONNX Runtime's own. ``both``: the file
     stays portable, and the graph with the operators is written beside it (OPERATORS), or left out, with a note, where
-    they cannot compute it. Raises PressError for a graph that has no known projection, and else for one that the
-    operators cannot compute.
+    they cannot compute it. ``cache``: one of CACHES; CUDA's is what the graph computes in. Raises PressError for a
+    graph that has no known projection, and else for one that the operators cannot compute.
     """
     from olivepress.export.passes.embedding import Embedding
     from olivepress.export.passes.gate_up import PackGateUp
     from olivepress.export.passes.half_adapters import HalfAdapters
+    from olivepress.export.passes.half_cache import HalfCache
     from olivepress.export.passes.lora_inputs import LoraInputs
     from olivepress.export.passes.mixed_head import MixedHead
     from olivepress.export.passes.native_operators import NativeOperators
@@ -64,6 +73,8 @@ def transform(
     from olivepress.export.projections import projections
 
     native = [NativeOperators(operators)] if operators else []
+    if operators == "CPUExecutionProvider" and cache == "float16":
+        native.append(HalfCache())
     cut = MixedHead(path.with_name("tokenizer.json"))
     if embedding == "mixed":
         apply(path, cut)

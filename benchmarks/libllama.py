@@ -32,7 +32,7 @@ class _Model(c.Structure):
 
 
 class _Context(c.Structure):
-    _fields_ = (("n_ctx", c.c_uint32), ("rest", c.c_byte * (LARGEST - 4)))
+    _fields_ = (("n_ctx", c.c_uint32), ("n_batch", c.c_uint32), ("rest", c.c_byte * (LARGEST - 8)))
 
 
 class _Batch(c.Structure):
@@ -113,6 +113,7 @@ class Llama:
             raise PressError(f"{file}: llama.cpp does not load it.")
         settings = library.llama_context_default_params()
         settings.n_ctx = length
+        settings.n_batch = max(settings.n_batch, length)  # tokens of a prompt that it takes at once
         self._context = library.llama_init_from_model(model, settings)
         library.llama_set_n_threads(self._context, threads, threads)
         self._batch = library.llama_batch_init(length, 0, 1)

@@ -34,11 +34,17 @@ def genai(model: Path, threads: int, library: Path | None, *, graph: str = AUTO)
 
 
 def llama(model: Path, threads: int, library: Path | None) -> Run:
-    """llama.cpp's own runtime."""
+    """llama.cpp's own runtime, with a cache as long as the first question needs it."""
     from benchmarks.libllama import Llama
 
-    loaded = Llama(library, model, threads, 1024)
-    return lambda prompt, tokens: loaded.decode(models.prompt(prompt).tolist(), tokens, models.WARM_UP)
+    loaded: dict[int, Llama] = {}
+
+    def run(prompt: int, tokens: int) -> tuple[float, float]:
+        length = max(1024, prompt + tokens)
+        loaded[length] = loaded.get(length) or Llama(library, model, threads, length)
+        return loaded[length].decode(models.prompt(prompt).tolist(), tokens, models.WARM_UP)
+
+    return run
 
 
 def openvino(model: Path, threads: int, library: Path | None) -> Run:

@@ -46,6 +46,7 @@ EXPORTS = {
     "ours": (GROUP, OURS, {}),
     "ours-operator": (GROUP, OURS, {"operator": True}),
     "ours-both": (GROUP, OURS, {"operator": True, "both": True}),
+    "ours-cache-float32": (GROUP, OURS, {"operator": True, "cache": "float32"}),
     "ours-attention": (GROUP, OURS, {"lora_inputs": "attention"}),
     "ours-head-int4": (GROUP, replace(OURS, lm_head="int4"), {}),
     "ours-head-float": (GROUP, replace(OURS, lm_head="float"), {}),

@@ -24,8 +24,22 @@ def main() -> None:
     model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
     if not model:
         raise SystemExit(f"{path}: llama.cpp does not load it")
+    vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
+    print(json.dumps({"version": llama_cpp.__version__}), flush=True)
+    contexts: dict[int, object] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        length = max(512, len(question["prompt"]) + question["tokens"])
+        if length not in contexts:
+            contexts[length] = new_context(model, length, threads, adapter)
+        print(json.dumps(decode(contexts[length], vocabulary, **question)), flush=True)
+
+
+def new_context(model: object, length: int, threads: int, adapter: list[str]) -> object:
+    """A cache for so many tokens, a prompt of all of them at once, with the adapter's file if there is one."""
     settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx = 512
+    settings.n_ctx = length
+    settings.n_batch = max(settings.n_batch, length)
     settings.n_threads = settings.n_threads_batch = threads
     context = llama_cpp.llama_init_from_model(model, settings)
     for file in adapter:
@@ -33,10 +47,7 @@ def main() -> None:
         adapters, scales = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(lora), (ctypes.c_float * 1)(1.0)
         if not lora or llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales):
             raise SystemExit(f"{file}: llama.cpp does not load it")
-    vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-    print(json.dumps({"version": llama_cpp.__version__}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(decode(context, vocabulary, **json.loads(line))), flush=True)
+    return context
 
 
 def decode(context: object, vocabulary: int, prompt: list[int], tokens: int, warm_up: int) -> dict[str, object]:

@@ -171,15 +171,17 @@ def export_ours(
     *,
     operator: bool = False,
     both: bool = False,
+    cache: str = "float16",
 ) -> None:
-    """As stages/auto_opt.py exports it."""
+    """As stages/auto_opt.py exports it; ``cache`` is that of native operators on a CPU."""
     from olivepress.export.model_builder import export
     from olivepress.export.operator_library import copy_libraries
     from olivepress.export.session_options import set_session_options
     from olivepress.export.surgery import transform
 
     export(quantized, out, target)
-    done = transform(out / "model.onnx", lora_inputs, operators=target.provider if operator else None, both=both)
+    operators = target.provider if operator else None
+    done = transform(out / "model.onnx", lora_inputs, operators=operators, both=both, cache=cache)
     if operator:
         copy_libraries(out)
     set_session_options(out, target.provider, cuda_graph=True, original_length=done.original_length)

@@ -7,6 +7,7 @@ from tiny_models import GROUP, make_checkpoint, random_blocks
 
 from olivepress.core.artifact import MODEL
 from olivepress.export.model_builder import Target, export
+from olivepress.export.operator_library import copy_libraries
 from olivepress.export.surgery import transform
 from olivepress.quantize.awq import quantize_awq
 from olivepress.quantize.olive import quantize_olive
@@ -27,8 +28,11 @@ def quantized(folder: Path, architecture: str, algorithm: str = "rtn", **setting
     return out
 
 
-def exported(checkpoint: Path, out: Path) -> Path:
-    """The model with open LoRA inputs."""
+def exported(checkpoint: Path, out: Path, cache: str | None = None) -> Path:
+    """The model with open LoRA inputs; with a ``cache``, a graph with operators beside it that keeps such a one."""
     export(checkpoint, out, TARGET)
-    transform(out / MODEL, "all")
+    if cache is None:
+        transform(out / MODEL, "all")
+    elif transform(out / MODEL, "all", operators=PROVIDER, both=True, cache=cache).operators:
+        copy_libraries(out)
     return out

@@ -66,6 +66,24 @@ def test_a_graph_is_read_and_written_once(quantized, tmp_path, monkeypatch, opti
     assert ("custom_ops_library" in config["session_options"]) == graphs[MODEL], "what every other program loads"
 
 
+@pytest.mark.parametrize(("option", "dtype"), [((), "FLOAT16"), (("--kv-cache=float32",), "FLOAT")])
+def test_the_cache_is_kept_as_asked_for(quantized, tmp_path, option, dtype):
+    command = [f"--model={quantized}", "--lm-head=float", "--lora-operator", *option, f"--out={tmp_path / 'model'}"]
+    command += [f"--quality={tmp_path / 'quality.json'}", f"--cost={tmp_path / 'cost.json'}"]
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    graph = onnx.load(tmp_path / "model" / MODEL, load_external_data=False).graph
+    types = {value.type.tensor_type.elem_type for value in graph.input if value.name.startswith("past_")}
+    assert types == {getattr(onnx.TensorProto, dtype)}
+
+
+def test_a_float16_cache_takes_the_operators(quantized, tmp_path):
+    command = [f"--model={quantized}", "--no-lora-operator", "--kv-cache=float16", f"--out={tmp_path / 'model'}"]
+    command += [f"--quality={tmp_path / 'quality.json'}", f"--cost={tmp_path / 'cost.json'}"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 1 and "kv_cache: found float16 without native operators" in done.output
+
+
 def test_a_model_that_the_operators_cannot_compute_gets_the_portable_graph_alone(tmp_path, capsys):
     """Unless they were asked for alone: 40 outputs are no multiple of 16."""
     x = ir.val("x", ir.DataType.FLOAT, [1, "n", 8])

@@ -11,7 +11,8 @@ import pytest
 from exported import PROVIDER, exported, quantized
 
 from olivepress.core.architectures import AWQ, WORKS, check_architecture
-from olivepress.export.check import check
+from olivepress.core.artifact import OPERATORS
+from olivepress.export.check import check, onnx_graph
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -101,3 +102,26 @@ def test_whatever_its_configuration_says(tmp_path, name):
     architecture, settings = FURTHER[name]
     errors = press(tmp_path, architecture, "rtn", settings)
     assert errors["layers"] < 1e-4 and errors["logits"] < 0.06
+
+
+# What the native operators' attention has to do otherwise than in a plain model; those of the last are not its own.
+CACHED = {
+    **dict.fromkeys(
+        ("heads not shared", "heads of 48", "heads of 80", "biases", "short window", "windows alone"), True
+    ),
+    **dict.fromkeys(("windows by layer, tied", "part of a head", "long-RoPE", "layers without rotation"), True),
+    "gemma2": False,
+}
+
+
+@pytest.mark.parametrize(("name", "own"), CACHED.items())
+def test_with_a_float16_cache(tmp_path, name, own):
+    architecture, settings = FURTHER.get(name, (name, PLAIN.get(name, {})))
+    checkpoint = quantized(tmp_path, architecture, **settings)
+    folder = exported(checkpoint, tmp_path / "onnx", "float16")
+    domains = {
+        node.domain for node in onnx_graph(folder / OPERATORS).graph.node if node.op_type == "GroupQueryAttention"
+    }
+    assert domains == {"olivepress.cpu" if own else "com.microsoft"}
+    errors = check(checkpoint, folder, PROVIDER)
+    assert errors["layers"] < (1e-3 if own else 1e-4) and errors["logits"] < 0.06

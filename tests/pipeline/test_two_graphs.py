@@ -75,6 +75,15 @@ def test_the_two_graphs_share_the_weights_and_are_small(release):
     assert f"`model/{OPERATORS}` calls native code for Linux:\n{named}.\n" in card
 
 
+def test_the_operators_graph_alone_has_a_float16_cache(release):
+    """And GenAI, which has one configuration for both, keeps it in the type of the graph that it loads."""
+    for name, dtype in ((MODEL, onnx.TensorProto.FLOAT), (OPERATORS, onnx.TensorProto.FLOAT16)):
+        graph = onnx.load(release / "model" / name, load_external_data=False).graph
+        cache = [value for value in (*graph.input, *graph.output) if value.name.startswith(("past_", "present."))]
+        assert len(cache) == 4 * sum(node.op_type == "GroupQueryAttention" for node in graph.node) > 0
+        assert {value.type.tensor_type.elem_type for value in cache} == {dtype}
+
+
 def test_either_graph_computes_the_same_without_and_with_adapters(release, switch, capfd):
     """But for the rounding of activations, which may decide between two tokens that are as likely."""
     portable, native = (olivepress.load(release, graph=graph) for graph in ("portable", "operators"))

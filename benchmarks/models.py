@@ -181,7 +181,7 @@ def export_ours(
     export(quantized, out, target)
     done = transform(out / "model.onnx", lora_inputs, operators=target.provider if operator else None, both=both)
     if operator:
-        copy_libraries(out)
+        copy_libraries(out, target.provider)
     set_session_options(out, target.provider, cuda_graph=True, original_length=done.original_length)
 
 

@@ -78,12 +78,12 @@ def main(
     graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
     operators = None if graphs == "false" else provider
     if operators:
-        check_library()
+        check_library(provider)
     with atomic_output(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
         done = transform(scratch / MODEL, lora_inputs, embedding=embedding, operators=operators, both=graphs == "both")
         if done.operators:
-            copy_libraries(scratch)
+            copy_libraries(scratch, provider)
         set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=done.original_length)
         compact_tokenizer(scratch)
         checkpoint.carry_licence(model, scratch)

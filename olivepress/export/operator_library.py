@@ -13,37 +13,52 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.2.0"
+VERSION = "1.3.0"
+# By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
-    "x86_64": "14975ea87711426503127f4ced12b8894b320c8dcb53bb67bacaa49b8640a44e",
-    "aarch64": "367a778e44bb8165f15fe534fd6fd0f662635a58388d354d1214a475fb8b88aa",
+    "x86_64": (
+        "947042e7d6ae9be8ecc9e963c20f6e39c15945ee3c29ebd980241f0ba2d3b572",
+        "23893eb6780e41af3347f28b915791a7f2e7c5956b3c0e0bf16daa1e42ad2394",
+    ),
+    "aarch64": (
+        "6cfe54168976c30f0b1aaf7547a549d6e17c360065d73a659ff9f463072c65d6",
+        "b0dd5e5ecd46dbdc5c74a32969b8d686d8dd19eed22e00684275f8bd250bcfa2",
+    ),
 }
 
 
-def check_library() -> Path:
-    """The installed library for this machine. Raises PressError if none is installed, or one is not as pinned."""
+def check_library(provider: str = "CPUExecutionProvider") -> Path:
+    """The installed library with the operators of an execution provider, for this machine.
+
+    Raises PressError if none is installed, or one of them, for whichever provider, is not as pinned.
+    """
     instead = "run `make operators`, or set lora_operator: false for this target"
     try:
         from olivepress_operators import __version__, library_path, library_sha256
 
-        own = library_path()
+        own = library_path(cuda=provider == "CUDAExecutionProvider")
         if __version__ != VERSION:
             raise PressError(f"olivepress-operators {__version__} is installed where {VERSION} is needed: {instead}.")
-        found = {processor: library_sha256(processor) for processor in SHA256}
+        found = {name: [library_sha256(name, cuda=cuda) for cuda in (False, True)] for name in SHA256}
     except (ImportError, FileNotFoundError) as error:
         raise PressError(f"olivepress-operators {VERSION} is not installed ({error}): {instead}.") from error
-    for processor, digest in found.items():
-        if digest != SHA256[processor]:
-            raise PressError(
-                f"{own.with_name(LIBRARIES[processor])}: SHA-256 {digest}, pinned for olivepress-operators {VERSION} "
-                f"is {SHA256[processor]}: {instead}. After a change to operators/, raise its version and write it and "
-                f"the hashes to {Path(__file__).name} in olivepress/export: {json.dumps(found)}."
-            )
+    for processor, digests in found.items():
+        for cuda, digest in enumerate(digests):
+            if digest != SHA256[processor][cuda]:
+                path = library_path(processor, cuda=bool(cuda))
+                raise PressError(
+                    f"{path}: SHA-256 {digest}, pinned for olivepress-operators {VERSION} is "
+                    f"{SHA256[processor][cuda]}: {instead}. After a change to operators/, raise its version and write "
+                    f"it and the hashes to {Path(__file__).name} in olivepress/export: {json.dumps(found)}."
+                )
     return own
 
 
-def copy_libraries(folder: Path) -> None:
-    """Copy the libraries for all processors into a model folder. Raises PressError as check_library."""
-    own = check_library()
+def copy_libraries(folder: Path, provider: str = "CPUExecutionProvider") -> None:
+    """Copy the libraries for all processors into a folder with a model for ``provider``.
+
+    Raises PressError as check_library.
+    """
+    own = check_library(provider)
     for name in LIBRARIES.values():
         shutil.copyfile(own.with_name(name), folder / name)

@@ -13,24 +13,29 @@ import numpy as np
 
 from benchmarks.decode_cuda import CPU, CUDA, find_libraries, machine, provider_option
 from olivepress.core.outputs import write_json
+from olivepress.export.operator_library import check_library
 
 SHAPES = {"qkv": (3072, 9216), "o": (3072, 3072), "gate": (3072, 8192), "gate_up": (3072, 16384), "down": (8192, 3072)}
 GROUP, REPEATS, RUNS = 128, 32, 30
+OURS = "MatMulNBits of ours"
 PARTS = 8  # xAs cuts the sum over K into so many products, which are then to be added
 
 
 @click.command()
 @provider_option
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results/bench/lora-pieces.json"))
-def main(provider: str, results: Path) -> None:
+@click.option("--piece", "wanted", multiple=True, help="Measure these only, as MatMulNBits; default: all.")
+def main(provider: str, results: Path, wanted: tuple[str, ...]) -> None:
     """Print and write a table of microseconds."""
     find_libraries(provider)
     record = {"machine": machine(provider), "microseconds": {}}
     for shape, (inputs, outputs) in SHAPES.items():
-        pieces = [("MatMulNBits", 0), ("Add", 0), ("Split", 0)]
+        pieces = [("MatMulNBits", 0), (OURS, 0), ("Add", 0), ("Split", 0)]
         kinds = ("xA", "xAt", "Axt", "xAs", "sum", "tB", "tBt", "ttB", "Gemm")
         pieces += [(kind, rank) for rank in (0, 8, 64) for kind in kinds]
         for kind, rank in pieces:
+            if wanted and kind not in wanted:
+                continue
             name = f"{shape} {kind} {rank}"
             try:
                 cost = round(measure(provider, kind, inputs, outputs, rank), 2)
@@ -49,6 +54,7 @@ def measure(provider: str, kind: str, inputs: int, outputs: int, rank: int) -> f
     dtype = np.float16 if provider == CUDA else np.float32
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.register_custom_ops_library(str(check_library(provider)))
     providers = [(CUDA, {"enable_cuda_graph": "1"})] if provider == CUDA else [CPU]
     model, feeds, shape = graph(kind, inputs, outputs, rank, dtype)
     session = ort.InferenceSession(model, options, providers=providers)
@@ -98,16 +104,20 @@ def graph(
         weights.append(numpy_helper.from_array(data, name))
         return name
 
-    def quantized(n: int, out: str) -> tuple:
+    def quantized(n: int, outs: list[str], domain: str) -> tuple:
         groups = inputs // GROUP
         parts = ["x", raw(f"q{n}", outputs, groups, GROUP // 2), weight(n, outputs * groups)]
         parts.append(raw(f"z{n}", outputs * (groups // 2)))
-        settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": GROUP, "domain": "com.microsoft"}
-        return helper.make_node("MatMulNBits", parts, [out], **settings)
+        settings = {"K": inputs, "N": outputs, "bits": 4, "block_size": GROUP, "domain": domain}
+        return helper.make_node("MatMulNBits", parts, outs, **settings)
 
     fused = {"domain": "com.microsoft", "transB": 1}
     make: dict[str, tuple[Callable[[int, str], object], list[int]]] = {
-        "MatMulNBits": (quantized, [1, 1, outputs]),
+        "MatMulNBits": (lambda n, out: quantized(n, [out], "com.microsoft"), [1, 1, outputs]),
+        OURS: (
+            lambda n, out: quantized(n, [out, f"{out}w"], "olivepress.cuda"),
+            [1, 1, outputs],
+        ),
         "Add": (lambda n, out: helper.make_node("Add", ["y", "y"], [out]), [1, 1, outputs]),
         "Split": (
             lambda n, out: helper.make_node("Split", ["y"], [out, f"{out}b"], axis=-1, num_outputs=2),
@@ -149,14 +159,18 @@ def graph(
         ),
     }
     build, shape = make[kind]
+    shown = 1 if kind == OURS else None  # its second output is empty
     for number in range(REPEATS):
         nodes.append(build(number, f"out{number}"))
-        values += [helper.make_tensor_value_info(name, element, shape) for name in nodes[-1].output]
+        values += [helper.make_tensor_value_info(name, element, shape) for name in nodes[-1].output[:shown]]
     if kind == "sum":
         weights.append(numpy_helper.from_array(np.array([0]), "first"))
     used = {name for node in nodes for name in node.input}
     given = [helper.make_tensor_value_info(n, element, list(v.shape)) for n, v in feeds.items() if n in used]
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [
+        helper.make_opsetid("", 21),
+        *(helper.make_opsetid(domain, 1) for domain in ("com.microsoft", "olivepress.cuda")),
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, "pieces", given, values, weights), opset_imports=opsets, ir_version=10
     )

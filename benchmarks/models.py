@@ -183,7 +183,7 @@ def export_ours(
     operators = target.provider if operator else None
     done = transform(out / "model.onnx", lora_inputs, operators=operators, both=both, cache=cache)
     if operator:
-        copy_libraries(out)
+        copy_libraries(out, target.provider)
     set_session_options(out, target.provider, cuda_graph=True, original_length=done.original_length)
 
 

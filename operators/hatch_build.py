@@ -1,4 +1,4 @@
-"""Compile native/ into the wheel: lora.cu to PTX by NVRTC, the C around it to shared libraries by zig's clang.
+"""Compile native/ into the wheel: its .cu files to PTX by NVRTC, the C around it to shared libraries by zig's clang.
 
 Needs no GPU, and no ARM for ARM's. Both compilers are Python packages, build requirements pinned in pyproject.toml: the
 same sources give the same bytes on every machine.
@@ -16,7 +16,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 GLIBC = "2.28"  # the oldest that ONNX Runtime's wheels run on
-CARD = "compute_80"  # Ampere and what came after it: the driver compiles PTX for the card that it finds
+# Ampere and what came after it; Hopper and what came after it, where a kernel may be started before the last has ended.
+# The driver compiles PTX for the card that it finds.
+CARDS = ("compute_80", "compute_90")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ ARCHITECTURES = {
         "olivepress_lora.aarch64.so", {"v8": "generic"}, {"dot": "generic+dotprod", "v8": "generic"}
     ),
 }
+UNITS = {"cpu": ("cpu", "attention"), "cuda": ("cuda",)}  # C files of a library beside operators.c
 TAG = "py3-none-" + ".".join(f"manylinux_{GLIBC.replace('.', '_')}_{name}" for name in ARCHITECTURES)
 # psabi: of vectors wider than the oldest processor has, which are passed to inlined functions only
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-psabi"]
@@ -57,25 +60,34 @@ class LibraryHook(BuildHookInterface):
         self.scratch = tempfile.TemporaryDirectory()
         build_data["pure_python"] = False
         build_data["tag"] = TAG
-        for library in build(Path(self.root) / "native", Path(self.scratch.name)):
-            build_data["force_include"][str(library)] = f"olivepress_operators/{library.name}"
+        out = Path(self.scratch.name)
+        for library in build(Path(self.root) / "native", out):
+            build_data["force_include"][str(library)] = f"olivepress_operators/{library.relative_to(out)}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         self.scratch.cleanup()
 
 
 def build(sources: Path, out: Path) -> list[Path]:
-    """The libraries made of ``sources``, in the folder ``out`` with objects and PTX. Raises RuntimeError."""
-    (out / "lora.ptx").write_bytes(compile_ptx(sources / "lora.cu"))
+    """The libraries made of ``sources``, in the folder ``out`` with objects and PTX, those for CUDA in its cuda/.
+
+    Raises RuntimeError.
+    """
+    for source in sources.glob("*.cu"):
+        for card in CARDS:
+            (out / f"{source.stem}.{card}.ptx").write_bytes(compile_ptx(source, card))
     includes = [f"--embed-dir={out}", "-isystem", str(sources / "vendor/onnxruntime")]
     libraries = []
     for name, architecture in ARCHITECTURES.items():
         target = f"{name}-linux-gnu.{GLIBC}"
-        objects = compile_loops(sources, out, name, target)
-        for unit in ("operators", "cuda", "cpu", "attention"):
-            objects.append(compile_unit(sources / f"{unit}.c", out / f"{name}-{unit}.o", target, *includes))
-        libraries.append(out / architecture.library)
-        zig(out, target, "-shared", "-s", "-o", str(libraries[-1]), *objects, "-ldl", "-lpthread", "-lm")
+        loops = compile_loops(sources, out, name, target)
+        for device, folder, objects in (("cpu", out, loops), ("cuda", out / "cuda", [])):
+            folder.mkdir(exist_ok=True)
+            for unit in ("operators", *UNITS[device]):
+                flags = [*includes, f"-DON_{device.upper()}"]
+                objects.append(compile_unit(sources / f"{unit}.c", out / f"{name}-{device}-{unit}.o", target, *flags))
+            libraries.append(folder / architecture.library)
+            zig(out, target, "-shared", "-s", "-o", str(libraries[-1]), *objects, "-ldl", "-lpthread", "-lm")
     return libraries
 
 
@@ -104,8 +116,11 @@ def compile_unit(source: Path, to: Path, target: str, *flags: str) -> str:
     return str(to)
 
 
-def compile_ptx(source: Path) -> bytes:
-    """PTX of a CUDA source file. Raises RuntimeError with the compiler's words."""
+def compile_ptx(source: Path, card: str) -> bytes:
+    """PTX of a CUDA source file for ``card``, one of CARDS, and later ones.
+
+    Raises RuntimeError with the compiler's words.
+    """
     nvrtc = load_nvrtc()
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
 
@@ -117,7 +132,8 @@ def compile_ptx(source: Path) -> bytes:
 
     code = source.read_bytes()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), code, source.name.encode(), 0, None, None)
-    options = (ctypes.c_char_p * 1)(f"--gpu-architecture={CARD}".encode())
+    flags = (f"--gpu-architecture={card}", f"--include-path={source.parent}", "--std=c++17")
+    options = (ctypes.c_char_p * len(flags))(*(flag.encode() for flag in flags))
     if nvrtc.nvrtcCompileProgram(program, len(options), options):
         raise RuntimeError(f"{source}: {read('ProgramLog').decode()}")
     return read("PTX")

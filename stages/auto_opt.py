@@ -87,7 +87,7 @@ def main(
     if kv_cache == "float16" and possible == "float32":
         raise PressError("kv_cache: found float16 without native operators, which alone have it on a CPU.")
     if operators:
-        check_library()
+        check_library(provider)
     with atomic_output(out) as scratch:
         export(model, scratch, Target(provider, precision, lm_head, activations), trust_remote_code=trust_remote_code)
         done = transform(
@@ -99,7 +99,7 @@ def main(
             cache=kv_cache or possible,
         )
         if done.operators:
-            copy_libraries(scratch)
+            copy_libraries(scratch, provider)
         set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=done.original_length)
         compact_tokenizer(scratch)
         checkpoint.carry_licence(model, scratch)

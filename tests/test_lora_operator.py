@@ -61,17 +61,19 @@ def test_sources_alone_have_no_library():
         unbuilt.library_path()
 
 
-def test_the_pinned_libraries_are_shipped_whichever_machine_this_is(tmp_path):
-    copy_libraries(tmp_path)
+@pytest.mark.parametrize("cuda", [False, True])
+def test_the_pinned_libraries_are_shipped_whichever_machine_this_is(tmp_path, cuda):
+    copy_libraries(tmp_path, "CUDAExecutionProvider" if cuda else "CPUExecutionProvider")
     assert olivepress_operators.LIBRARIES == LIBRARIES
     shipped = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in LIBRARIES.values()}
-    assert shipped == {LIBRARIES[processor]: digest for processor, digest in SHA256.items()}
+    assert shipped == {LIBRARIES[processor]: digests[cuda] for processor, digests in SHA256.items()}
 
 
-def test_the_libraries_are_for_the_processors_that_they_are_named_for():
+@pytest.mark.parametrize("cuda", [False, True])
+def test_the_libraries_are_for_the_processors_that_they_are_named_for(cuda):
     """By the ELF header: 64 bits, and the machine's number. ARM's segments suit pages of 64 KB, the largest in use."""
     for processor, machine in (("x86_64", 62), ("aarch64", 183)):
-        header = olivepress_operators.library_path(processor).read_bytes()
+        header = olivepress_operators.library_path(processor, cuda=cuda).read_bytes()
         assert header[:5] == b"\x7fELF\x02"
         assert int.from_bytes(header[18:20], "little") == machine
         segments, count = int.from_bytes(header[32:40], "little"), int.from_bytes(header[56:58], "little")
@@ -90,7 +92,7 @@ def test_the_libraries_are_for_the_processors_that_they_are_named_for():
         ("old", rf"olivepress-operators 0\.9 is installed where {VERSION} is needed: run `make operators`"),
         (
             "changed",
-            rf"olivepress_lora\.so: SHA-256 0f+, pinned for olivepress-operators {VERSION} is {SHA256['x86_64']}: run",
+            rf"olivepress_lora\.so: SHA-256 0f+, pinned for olivepress-operators {VERSION} is {SHA256['x86_64'][0]}: ",
         ),
     ],
 )
@@ -102,7 +104,7 @@ def test_no_other_library_is_shipped(tmp_path, monkeypatch, state, found):
     elif state == "old":
         monkeypatch.setattr(olivepress_operators, "__version__", "0.9")
     else:
-        monkeypatch.setattr(olivepress_operators, "library_sha256", lambda processor: "0" + 63 * "f")
+        monkeypatch.setattr(olivepress_operators, "library_sha256", lambda processor, *, cuda: "0" + 63 * "f")
     with pytest.raises(PressError, match=found):
         copy_libraries(tmp_path)
     assert not list(tmp_path.iterdir())

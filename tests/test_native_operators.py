@@ -130,10 +130,12 @@ def test_matrices_are_read_in_float16_and_results_declared(provider):
         (CPU, {"bits": 4, "block_size": 32}, False),
         (CPU, {"accuracy_level": 4, "bits": 4, "block_size": 16}, False),
         (CPU, {"accuracy_level": 4, "bits": 4, "block_size": 128}, False),  # 64 inputs are half a block
-        (CUDA, {"accuracy_level": 4, "bits": 4, "block_size": 32}, False),
+        (CUDA, {"bits": 4, "block_size": 32}, True),
+        (CUDA, {"bits": 8, "block_size": 64}, True),
+        (CUDA, {"bits": 2, "block_size": 32}, False),
     ],
 )
-def test_the_products_that_the_cpus_operators_know_are_theirs(provider, settings, own):
+def test_the_products_that_the_operators_know_are_theirs(provider, settings, own):
     node = projection("attn/o_proj", KINDS[provider].dtype, 64, **settings)
     run([node], provider)
     assert node.domain == (KINDS[provider].domain if own else "")

@@ -179,6 +179,7 @@ def _make_exact(proto: "onnx.ModelProto") -> None:
     for node in proto.graph.node:
         if node.op_type == "MatMulNBits":
             node.domain = "com.microsoft"
+            del node.output[1:]  # ours on CUDA has a second, which nothing reads
             for attribute in node.attribute:
                 if attribute.name == "accuracy_level":
                     attribute.i = 1

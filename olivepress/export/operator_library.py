@@ -14,36 +14,51 @@ from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
 VERSION = "1.3.0"
+# By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
-    "x86_64": "437290eb773d8245cf4dc6c1adfd62d9d59055482fd6159888c3b3c72ef02db5",
-    "aarch64": "8185ce4a6cb394408caf852469f35a2f653c87f98034216456ccc864b7e64397",
+    "x86_64": (
+        "3c15f32d5cdeb98ace5555fa822ad8284b47a84711aa9544687d47bc0415f1d9",
+        "0ec8b6b32f54c43ada9c1486babb83f04c360f30d1eee9730c8e67a1a3f0bf89",
+    ),
+    "aarch64": (
+        "1e1b3071ec45571dcc65f80cdabf69fc22ec025e646873c8038af9ef5b9d0891",
+        "d786e7597bae5f1ec3b17f79eeb47477766be139049d5edbead564b1c49500cc",
+    ),
 }
 
 
-def check_library() -> Path:
-    """The installed library for this machine. Raises PressError if none is installed, or one is not as pinned."""
+def check_library(provider: str = "CPUExecutionProvider") -> Path:
+    """The installed library with the operators of an execution provider, for this machine.
+
+    Raises PressError if none is installed, or one of them, for whichever provider, is not as pinned.
+    """
     instead = "run `make operators`, or set lora_operator: false for this target"
     try:
         from olivepress_operators import __version__, library_path, library_sha256
 
-        own = library_path()
+        own = library_path(cuda=provider == "CUDAExecutionProvider")
         if __version__ != VERSION:
             raise PressError(f"olivepress-operators {__version__} is installed where {VERSION} is needed: {instead}.")
-        found = {processor: library_sha256(processor) for processor in SHA256}
+        found = {name: [library_sha256(name, cuda=cuda) for cuda in (False, True)] for name in SHA256}
     except (ImportError, FileNotFoundError) as error:
         raise PressError(f"olivepress-operators {VERSION} is not installed ({error}): {instead}.") from error
-    for processor, digest in found.items():
-        if digest != SHA256[processor]:
-            raise PressError(
-                f"{own.with_name(LIBRARIES[processor])}: SHA-256 {digest}, pinned for olivepress-operators {VERSION} "
-                f"is {SHA256[processor]}: {instead}. After a change to operators/, raise its version and write it and "
-                f"the hashes to {Path(__file__).name} in olivepress/export: {json.dumps(found)}."
-            )
+    for processor, digests in found.items():
+        for cuda, digest in enumerate(digests):
+            if digest != SHA256[processor][cuda]:
+                path = library_path(processor, cuda=bool(cuda))
+                raise PressError(
+                    f"{path}: SHA-256 {digest}, pinned for olivepress-operators {VERSION} is "
+                    f"{SHA256[processor][cuda]}: {instead}. After a change to operators/, raise its version and write "
+                    f"it and the hashes to {Path(__file__).name} in olivepress/export: {json.dumps(found)}."
+                )
     return own
 
 
-def copy_libraries(folder: Path) -> None:
-    """Copy the libraries for all processors into a model folder. Raises PressError as check_library."""
-    own = check_library()
+def copy_libraries(folder: Path, provider: str = "CPUExecutionProvider") -> None:
+    """Copy the libraries for all processors into a folder with a model for ``provider``.
+
+    Raises PressError as check_library.
+    """
+    own = check_library(provider)
     for name in LIBRARIES.values():
         shutil.copyfile(own.with_name(name), folder / name)

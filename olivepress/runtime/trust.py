@@ -129,7 +129,8 @@ def _known(folder: Path, name: str) -> Iterator[str]:
     with suppress(ModuleNotFoundError, FileNotFoundError):
         from olivepress_operators import library_path
 
-        yield sha256(library_path().with_name(name))
+        for cuda in (False, True):
+            yield sha256(library_path(cuda=cuda).with_name(name))
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -95,22 +95,15 @@ OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context) {
 
 OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context) {
   const Kernel *k = kernel;
-  Tensor x, weights, scales, zeros, y;
-  ORT(get_input(api, context, 0, &x));
-  ORT(get_input(api, context, 1, &weights));
-  ORT(get_input(api, context, 2, &scales));
-  ORT(get_input(api, context, 3, &zeros));
-  const int64_t blocks = k->block ? k->k / k->block : 0, zero_bytes = (blocks * k->bits + 7) / 8;
-  if ((k->bits != 4 && k->bits != 8) || (k->block != 32 && k->block != 64 && k->block != 128) || k->k % k->block ||
-      !x.dimensions || x.shape[x.dimensions - 1] != k->k || tensor_elements(&weights) != k->n * k->k * k->bits / 8 ||
-      tensor_elements(&scales) != k->n * blocks || tensor_elements(&zeros) != k->n * zero_bytes)
-    return failure(api, "Olive Press's MatMulNBits: K, N, bits, block_size and the inputs do not go together");
-  Product p = {.x = x.data, .scales = scales.data, .weights = weights.data, .zeros = zeros.data, .k = (size_t)k->k,
-               .n = (size_t)k->n, .bits = (size_t)k->bits, .block = (size_t)k->block, .blocks = (size_t)blocks,
-               .stride = (size_t)(blocks + BLOCKS - 1) / BLOCKS * BLOCKS, .zero_bytes = (size_t)zero_bytes};
-  p.tokens = (size_t)(tensor_elements(&x) / k->k);
-  x.shape[x.dimensions - 1] = k->n;
-  ORT(new_output(api, context, 0, x.shape, x.dimensions, &y));
+  FewBits in;
+  Tensor y;
+  ORT(get_few_bits(k, context, &in));
+  Product p = {.x = in.x.data, .scales = in.scales.data, .weights = in.weights.data, .zeros = in.zeros.data,
+               .tokens = (size_t)in.tokens, .k = (size_t)k->k, .n = (size_t)k->n, .bits = (size_t)k->bits,
+               .block = (size_t)k->block, .blocks = (size_t)in.blocks,
+               .stride = (size_t)(in.blocks + BLOCKS - 1) / BLOCKS * BLOCKS, .zero_bytes = (size_t)in.zero_bytes};
+  in.x.shape[in.x.dimensions - 1] = k->n;
+  ORT(new_output(api, context, 0, in.x.shape, in.x.dimensions, &y));
   p.y = y.data;
   float *scratch = calloc(1, p.tokens * (2 * p.stride * sizeof *scratch + p.k) + 1);
   if (!scratch) return failure(api, "Olive Press's MatMulNBits: out of memory");

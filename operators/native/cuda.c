@@ -5,6 +5,8 @@
 //   LoraAddGate (base [.., N], t, delta, x) -> y [.., N/2] = SiLU(g) · u, where [g, u] = base + delta
 //   LoraAddNorm (base [.., N], t, delta, x, skip [.., N], gamma [N]; epsilon) -> (y, sum),
 //               where sum = base + delta + skip and y = RMSNorm(sum) · gamma
+//   MatMulNBits (x [.., K], weights, scales, zero points; K, N, bits, block_size) -> (y [.., N], W [N, K] or nothing),
+//               the quantized projection itself, as ONNX Runtime's operator of that name has it
 //
 // A quantized projection stands between LoraBegin and one of the others. It reads LoraBegin's x, which is the input
 // under another name, so that it comes after it. delta = (x·Aᵀ)·B. For one token LoraBegin starts that on a stream
@@ -12,6 +14,9 @@
 // it calls cuBLAS on the session's own stream. The second operators take t and x only so that their memory is not used
 // again before that work is done. Without an adapter (rank 0) x and base pass through in place, and LoraBegin and
 // LoraAdd start nothing.
+//
+// MatMulNBits multiplies up to FEW_TOKENS tokens with the weights as they are (matmul.cu); for more it writes them in
+// float16 to its second output, which nobody reads, and leaves the product to cuBLAS.
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -22,9 +27,30 @@
 
 #include "operators.h"
 
-static const unsigned char ptx[] = {
-#embed "lora.ptx"
+static const unsigned char lora_80[] = {
+#embed "lora.compute_80.ptx"
     , 0};
+static const unsigned char lora_90[] = {
+#embed "lora.compute_90.ptx"
+    , 0};
+static const unsigned char matmul_80[] = {
+#embed "matmul.compute_80.ptx"
+    , 0};
+static const unsigned char matmul_90[] = {
+#embed "matmul.compute_90.ptx"
+    , 0};
+
+enum {
+  FEW_TOKENS = 32,
+  // matmul.cu's ROWS, COLUMNS, THREADS and DEPTH
+  ROWS = 16,
+  COLUMNS = 8,
+  THREADS = 256,
+  DEPTH = 4,
+  BLOCKS_A_CARD = 3,   // of threads on each multiprocessor: they take more rows rather than be more
+  SHARED = 80 << 10,  // bytes that a block of threads may ask for; every card since Ampere has them
+  HOPPER = 9,         // major compute capability of the first card that starts a kernel before the last has ended
+};
 
 // ---- CUDA, from the libraries that the session has loaded -------------------------------------------------
 
@@ -33,11 +59,28 @@ typedef struct CUevent_st *CUevent;
 typedef struct CUfunc_st *CUfunction;
 typedef uint64_t CUdeviceptr;
 
+typedef struct CUattribute {  // CUlaunchAttribute
+  int id;
+  union {
+    char bytes[64];
+    int allowed;
+  } __attribute__((aligned(8))) value;
+} CUattribute;
+
+typedef struct CUlaunch {  // CUlaunchConfig
+  unsigned grid[3], block[3], shared_bytes;
+  CUstream stream;
+  CUattribute *attributes;
+  unsigned attribute_count;
+} CUlaunch;
+
 static struct {
   int (*load)(void **module, const void *image);
   int (*function)(CUfunction *, void *module, const char *name);
-  int (*launch)(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **,
-                void **);
+  int (*launch)(const CUlaunch *, CUfunction, void **arguments, void **);
+  int (*device)(int *);
+  int (*attribute)(int *, int attribute, int device);
+  int (*set_attribute)(CUfunction, int attribute, int value);
   int (*copy)(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream);
   int (*new_stream)(CUstream *, unsigned flags);
   int (*new_event)(CUevent *, unsigned flags);
@@ -56,7 +99,9 @@ typedef struct Lane {
   void *context;
   CUstream stream, beside;
   CUevent begun, done;
-  CUfunction down, up, add, add_gate, add_norm;
+  bool overlaps;  // the card starts a kernel before the last one has ended
+  int processors;
+  CUfunction down, up, add, add_gate, add_norm, few[2][2][3], to_float16;  // few: one, eight; bits 4, 8; blocks 32, 64, 128
 } Lane;
 
 static Lane *lanes;
@@ -66,7 +111,7 @@ static OrtStatus *failed(const char *what, int code) {
   const char *name = NULL;
   char text[200];
   if (cuda.error_name) cuda.error_name(code, &name);
-  snprintf(text, sizeof text, "Olive Press's LoRA operator: %s: %s (%d)", what, name ? name : "error", code);
+  snprintf(text, sizeof text, "Olive Press's CUDA operators: %s: %s (%d)", what, name ? name : "error", code);
   return failure(api, text);
 }
 
@@ -80,7 +125,7 @@ static OrtStatus *find(void **function, void *library, const char *name) {
   *function = library ? dlsym(library, name) : NULL;
   if (*function) return NULL;
   char text[200];
-  snprintf(text, sizeof text, "Olive Press's LoRA operator: %s is not in this process: is this a CUDA session?", name);
+  snprintf(text, sizeof text, "Olive Press's CUDA operators: %s is not in this process: is this a CUDA session?", name);
   return failure(api, text);
 }
 
@@ -92,7 +137,10 @@ static OrtStatus *find_cuda(void) {
   ORT(find((void **)&cuda.error_name, driver, "cuGetErrorName"));
   ORT(find((void **)&cuda.load, driver, "cuModuleLoadData"));
   ORT(find((void **)&cuda.function, driver, "cuModuleGetFunction"));
-  ORT(find((void **)&cuda.launch, driver, "cuLaunchKernel"));
+  ORT(find((void **)&cuda.launch, driver, "cuLaunchKernelEx"));
+  ORT(find((void **)&cuda.device, driver, "cuCtxGetDevice"));
+  ORT(find((void **)&cuda.attribute, driver, "cuDeviceGetAttribute"));
+  ORT(find((void **)&cuda.set_attribute, driver, "cuFuncSetAttribute"));
   ORT(find((void **)&cuda.copy, driver, "cuMemcpyDtoDAsync_v2"));
   ORT(find((void **)&cuda.new_stream, driver, "cuStreamCreate"));
   ORT(find((void **)&cuda.new_event, driver, "cuEventCreate"));
@@ -102,15 +150,31 @@ static OrtStatus *find_cuda(void) {
 }
 
 static OrtStatus *new_lane(Lane **out, void *context, CUstream stream) {
-  void *module;
+  enum { CU_MULTIPROCESSOR_COUNT = 16, CU_COMPUTE_CAPABILITY_MAJOR = 75, CU_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+  void *module, *products;
+  int device, major;
+  TRY(cuda.device(&device));
+  TRY(cuda.attribute(&major, CU_COMPUTE_CAPABILITY_MAJOR, device));
   Lane *lane = calloc(1, sizeof *lane);
-  *lane = (Lane){.next = lanes, .context = context, .stream = stream};
-  TRY(cuda.load(&module, ptx));
+  if (!lane) return failure(api, "Olive Press's CUDA operators: out of memory");
+  *lane = (Lane){.next = lanes, .context = context, .stream = stream, .overlaps = major >= HOPPER};
+  TRY(cuda.load(&module, lane->overlaps ? lora_90 : lora_80));
+  TRY(cuda.load(&products, lane->overlaps ? matmul_90 : matmul_80));
   TRY(cuda.function(&lane->down, module, "lora_down"));
   TRY(cuda.function(&lane->up, module, "lora_up"));
   TRY(cuda.function(&lane->add, module, "lora_add"));
   TRY(cuda.function(&lane->add_gate, module, "lora_add_gate"));
   TRY(cuda.function(&lane->add_norm, module, "lora_add_norm"));
+  TRY(cuda.attribute(&lane->processors, CU_MULTIPROCESSOR_COUNT, device));
+  TRY(cuda.function(&lane->to_float16, products, "to_float16"));
+  for (int i = 0; i < 12; ++i) {
+    const int eight = i / 6, wide = i / 3 % 2, size = i % 3;
+    CUfunction *few = &lane->few[eight][wide][size];
+    char name[32];
+    snprintf(name, sizeof name, "%s_%d_%d", eight ? "eight" : "one", wide ? 8 : 4, 32 << size);
+    TRY(cuda.function(few, products, name));
+    TRY(cuda.set_attribute(*few, CU_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED));
+  }
   TRY(cuda.new_stream(&lane->beside, 1));  // CU_STREAM_NON_BLOCKING
   TRY(cuda.new_event(&lane->begun, 2));    // CU_EVENT_DISABLE_TIMING
   TRY(cuda.new_event(&lane->done, 2));
@@ -134,9 +198,17 @@ static OrtStatus *lane_of(Lane **out, const OrtKernelContext *context) {
   return status;
 }
 
-static OrtStatus *launch(CUfunction function, int64_t blocks, int64_t parts, unsigned threads, CUstream stream,
-                      void **arguments) {
-  TRY(cuda.launch(function, (unsigned)blocks, (unsigned)parts, 1, threads, 1, 1, 0, stream, arguments, NULL));
+typedef enum { IN_TURN, OVERLAPPING } Start;
+
+// OVERLAPPING: where the card can, before the kernel ahead of it in ``stream`` has ended; the kernel itself waits.
+static OrtStatus *launch(const Lane *lane, CUfunction function, int64_t blocks, int64_t parts, unsigned threads,
+                         int64_t shared, CUstream stream, Start start, void **arguments) {
+  enum { CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+  CUattribute early = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, .value.allowed = 1};
+  const CUlaunch how = {.grid = {(unsigned)blocks, (unsigned)parts, 1}, .block = {threads, 1, 1},
+                        .shared_bytes = (unsigned)shared, .stream = stream,
+                        .attributes = &early, .attribute_count = start == OVERLAPPING && lane->overlaps};
+  TRY(cuda.launch(&how, function, arguments, NULL));
   return NULL;
 }
 
@@ -181,8 +253,8 @@ OrtStatus *cuda_begin(void *kernel, OrtKernelContext *context) {
   }
   TRY(cuda.record(lane->begun, lane->stream));
   TRY(cuda.wait(lane->beside, lane->begun, 0));
-  ORT(launch(lane->down, rank, 1, 128, lane->beside, (void *[]){&x.data, &a.data, &t.data, &k}));
-  return launch(lane->up, (n + 127) / 128, 1, 256, lane->beside,
+  ORT(launch(lane, lane->down, rank, 1, 128, 0, lane->beside, IN_TURN, (void *[]){&x.data, &a.data, &t.data, &k}));
+  return launch(lane, lane->up, (n + 127) / 128, 1, 256, 0, lane->beside, IN_TURN,
                 (void *[]){&t.data, &b.data, &delta.data, &rank, &n});
 }
 
@@ -201,6 +273,11 @@ static OrtStatus *finish(const OrtKernelContext *context, Tensor *base, Tensor *
   return NULL;
 }
 
+// A kernel that waits for the other stream, too, is started in turn.
+static Start start_of(const Tensor *delta, int64_t tokens) {
+  return delta->data && tokens == 1 ? IN_TURN : OVERLAPPING;
+}
+
 OrtStatus *cuda_add(void *kernel, OrtKernelContext *context) {
   Tensor base, delta, y;
   int64_t tokens;
@@ -209,7 +286,7 @@ OrtStatus *cuda_add(void *kernel, OrtKernelContext *context) {
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   long long count = tensor_elements(&base);
   if (!count || (!delta.data && y.data == base.data)) return NULL;
-  return launch(lane->add, (count / 8 + 127) / 128, 1, 128, lane->stream,
+  return launch(lane, lane->add, (count / 8 + 127) / 128, 1, 128, 0, lane->stream, start_of(&delta, tokens),
                 (void *[]){&base.data, &delta.data, &y.data, &count});
 }
 
@@ -222,7 +299,7 @@ OrtStatus *cuda_add_gate(void *kernel, OrtKernelContext *context) {
   base.shape[base.dimensions - 1] /= 2;
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   if (!tokens) return NULL;
-  return launch(lane->add_gate, tokens, (n / 16 + 127) / 128, 128, lane->stream,
+  return launch(lane, lane->add_gate, tokens, (n / 16 + 127) / 128, 128, 0, lane->stream, start_of(&delta, tokens),
                 (void *[]){&base.data, &delta.data, &y.data, &n});
 }
 
@@ -237,8 +314,46 @@ OrtStatus *cuda_add_norm(void *kernel, OrtKernelContext *context) {
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   ORT(new_output(api, context, 1, base.shape, base.dimensions, &sum));
   if (!tokens) return NULL;
-  return launch(lane->add_norm, tokens, 1, 512, lane->stream,
+  return launch(lane, lane->add_norm, tokens, 1, 512, 0, lane->stream, start_of(&delta, tokens),
                 (void *[]){&base.data, &delta.data, &skip.data, &gamma.data, &y.data, &sum.data, &n,
                            &((Kernel *)kernel)->epsilon});
 }
 
+
+// W as matmul.cu's Matrix has it.
+typedef struct Matrix {
+  const void *weights, *scales, *zeros;
+  int n, k, count;
+} Matrix;
+
+OrtStatus *cuda_matmul(void *kernel, OrtKernelContext *context) {
+  const Kernel *of = kernel;
+  FewBits in;
+  Tensor y, w;
+  ORT(get_few_bits(of, context, &in));
+  int tokens = (int)in.tokens, bits = (int)of->bits;
+  const int64_t k = of->k, n = of->n, block = of->block, counted = tokens < COLUMNS ? tokens : COLUMNS,
+                unit_bytes = DEPTH * 4 * (bits == 8 && block == 128 ? 16 + 1 : 8 + (512 / bits + block - 1) / block),
+                without_x = unit_bytes * THREADS + 4 * (counted + 1) * in.blocks;
+  const bool one = tokens == 1 && without_x + 2 * k <= SHARED;
+  const int64_t shared = without_x + (one ? 2 * k : 0);
+  const bool few = tokens <= FEW_TOKENS && shared <= SHARED;
+  in.x.shape[in.x.dimensions - 1] = n;
+  ORT(new_output(api, context, 0, in.x.shape, in.x.dimensions, &y));
+  ORT(new_output(api, context, 1, (int64_t[]){few ? 0 : n, k}, 2, &w));
+  if (!tokens || !n) return NULL;
+  Lane *lane;
+  ORT(lane_of(&lane, context));
+  Matrix matrix = {in.weights.data, in.scales.data, in.zeros.data, (int)n, (int)k, (int)in.blocks};
+  if (few) {
+    const CUfunction function = lane->few[!one][bits == 8][block == 32 ? 0 : block == 64 ? 1 : 2];
+    const int64_t parts = (n + ROWS - 1) / ROWS, most = BLOCKS_A_CARD * lane->processors;
+    return launch(lane, function, parts < most ? parts : most, (tokens + COLUMNS - 1) / COLUMNS, THREADS, shared,
+                  lane->stream, OVERLAPPING, (void *[]){&in.x.data, &matrix, &y.data, &tokens});
+  }
+  ORT(launch(lane, lane->to_float16, n, (k * bits / 32 + 127) / 128, 128, 0, lane->stream, IN_TURN,
+             (void *[]){&matrix, &w.data, &bits}));
+  const Tensor rows = {.data = in.x.data, .shape = {tokens, k}, .dimensions = 2};
+  const Tensor out = {.data = y.data, .shape = {tokens, n}, .dimensions = 2};
+  return product(context, &out, &rows, &w, true);
+}

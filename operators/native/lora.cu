@@ -1,23 +1,11 @@
 // What one LoRA projection needs of the graphics card. float16 in memory, float32 sums, each in a fixed order, so the
 // same input gives the same bits. Rows are read eight values at a time: K and N are multiples of 8.
 
-typedef unsigned short half_bits;
+#include "kernels.cuh"
 
 struct alignas(16) Halves {
   half_bits at[8];
 };
-
-__device__ __forceinline__ float to_float(half_bits bits) {
-  float value;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-  return value;
-}
-
-__device__ __forceinline__ half_bits to_half(float value) {
-  half_bits bits;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
-  return bits;
-}
 
 // Sum over a block of WARPS · 32 threads, given to all of them.
 template <int WARPS>
@@ -87,6 +75,8 @@ __device__ __forceinline__ void projected(const Halves* base, const Halves* delt
 // y = base + delta, ``count`` values; y may be base.
 extern "C" __global__ void __launch_bounds__(128) lora_add(
     const Halves* base, const Halves* delta, Halves* y, long long count) {
+  launch_what_follows();
+  wait_for_what_came_before();
   const long long i = (long long)blockIdx.x * 128 + threadIdx.x;
   if (i >= count / 8) return;
   float values[8];
@@ -100,6 +90,8 @@ extern "C" __global__ void __launch_bounds__(128) lora_add(
 // y [tokens, N/2] = SiLU(g) · u, where [g, u] [tokens, N] = base + delta. Grid: tokens, parts of a row.
 extern "C" __global__ void __launch_bounds__(128) lora_add_gate(
     const Halves* base, const Halves* delta, Halves* y, int n) {
+  launch_what_follows();
+  wait_for_what_came_before();
   const int column = blockIdx.y * 128 + threadIdx.x, width = n / 16;
   if (column >= width) return;
   const size_t row = (size_t)blockIdx.x * (2 * width);
@@ -117,6 +109,8 @@ extern "C" __global__ void __launch_bounds__(128) lora_add_gate(
 extern "C" __global__ void __launch_bounds__(512) lora_add_norm(
     const Halves* base, const Halves* delta, const Halves* skip, const Halves* gamma, Halves* y, Halves* sum, int n,
     float epsilon) {
+  launch_what_follows();
+  wait_for_what_came_before();
   const size_t row = (size_t)blockIdx.x * (n / 8);
   float values[4][8], squares = 0;
 #pragma unroll

@@ -1,4 +1,5 @@
-// How ONNX Runtime learns of the operators: cuda.c and cpu.c say what each computes.
+// How ONNX Runtime learns of the operators: cuda.c and cpu.c say what each computes. Compiled for each, with ON_CUDA or
+// ON_CPU: a model for the one needs nothing of the other.
 
 #include <stdlib.h>
 
@@ -45,10 +46,11 @@ static const char *provider(const OrtCustomOp *op) {
   return ((const Kind *)op)->on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
 }
 static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and B, third and fourth, are float16
-  if (((const Kind *)op)->few_bits) return index % 2 ? UINT8 : FLOAT;
-  if (((const Kind *)op)->attention)  // past keys and values; lengths
+  const Kind *kind = (const Kind *)op;
+  if (kind->few_bits) return index % 2 ? UINT8 : kind->on_cuda ? FLOAT16 : FLOAT;
+  if (kind->attention)  // past keys and values; lengths
     return index == 3 || index == 4 ? FLOAT16 : index == 5 || index == 6 ? INT32 : FLOAT;
-  return ((const Kind *)op)->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
+  return kind->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
 }
 static Type output_type(const OrtCustomOp *op, size_t index) {  // the attention's second and third are its cache
   return ((const Kind *)op)->on_cuda || (((const Kind *)op)->attention && index) ? FLOAT16 : FLOAT;
@@ -86,27 +88,26 @@ static void release(int *input, int *output) {
          .ReleaseAliasMap = release}
 
 static const Kind kinds[] = {
+#ifdef ON_CUDA
     {OPERATOR(cuda_begin, none, first_to_first), "LoraBegin", .inputs = 3, .outputs = 3, .on_cuda = true},
     {OPERATOR(cuda_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1, .on_cuda = true},
     {OPERATOR(cuda_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1, .on_cuda = true},
     {OPERATOR(cuda_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .on_cuda = true, .epsilon = true},
+    {OPERATOR(cuda_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 2, .on_cuda = true, .few_bits = true},
+#else
     {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
     {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
     {OPERATOR(cpu_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 3, .attention = true},
+#endif
 };
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,
                                                                     const OrtApiBase *base) {
-  static const char *const names[] = {"olivepress.cpu", "olivepress.cuda"};
+  OrtCustomOpDomain *domain;
   api = base->GetApi(API_VERSION);
-  for (int on_cuda = 0; on_cuda < 2; ++on_cuda) {
-    OrtCustomOpDomain *domain;
-    ORT(api->CreateCustomOpDomain(names[on_cuda], &domain));
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; ++i)
-      if (kinds[i].on_cuda == on_cuda) ORT(api->CustomOpDomain_Add(domain, &kinds[i].op));
-    ORT(api->AddCustomOpDomain(options, domain));
-  }
-  return NULL;
+  ORT(api->CreateCustomOpDomain(kinds[0].on_cuda ? "olivepress.cuda" : "olivepress.cpu", &domain));
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; ++i) ORT(api->CustomOpDomain_Add(domain, &kinds[i].op));
+  return api->AddCustomOpDomain(options, domain);
 }

@@ -29,10 +29,34 @@ static inline OrtStatus *check_shapes(const Tensor *x, const Tensor *a, const Te
   return failure(api, "Olive Press's LoRA operator: the adapter's A [rank, K] and B [rank, N] do not go together");
 }
 
+// What MatMulNBits is given: x [.., K], weights [N, K/block, block·bits/8], scales and zero points of each block.
+typedef struct FewBits {
+  Tensor x, weights, scales, zeros;
+  int64_t tokens, blocks, zero_bytes;  // blocks and bytes of zero points in a row of weights
+} FewBits;
+
+static inline OrtStatus *get_few_bits(const Kernel *kernel, const OrtKernelContext *context, FewBits *out) {
+  const int64_t k = kernel->k, n = kernel->n, bits = kernel->bits, block = kernel->block;
+  ORT(get_input(api, context, 0, &out->x));
+  ORT(get_input(api, context, 1, &out->weights));
+  ORT(get_input(api, context, 2, &out->scales));
+  ORT(get_input(api, context, 3, &out->zeros));
+  out->blocks = block ? k / block : 0;
+  out->zero_bytes = (out->blocks * bits + 7) / 8;
+  if ((bits != 4 && bits != 8) || (block != 32 && block != 64 && block != 128) || k <= 0 || k % block ||
+      !out->x.dimensions || out->x.shape[out->x.dimensions - 1] != k ||
+      tensor_elements(&out->weights) != n * k * bits / 8 || tensor_elements(&out->scales) != n * out->blocks ||
+      tensor_elements(&out->zeros) != n * out->zero_bytes)
+    return failure(api, "Olive Press's MatMulNBits: K, N, bits, block_size and the inputs do not go together");
+  out->tokens = tensor_elements(&out->x) / k;
+  return NULL;
+}
+
 OrtStatus *cuda_begin(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add_norm(void *kernel, OrtKernelContext *context);
+OrtStatus *cuda_matmul(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context);

@@ -31,13 +31,18 @@ def test_another_build_elsewhere_gives_the_same_wheel(tmp_path):
         for member in files:
             assert wheel.read(member) == (installed / member.filename).read_bytes(), member.filename
             assert member.date_time == files[0].date_time
-        libraries = {processor: wheel.read(f"olivepress_operators/{name}") for processor, name in LIBRARIES.items()}
-    for processor, library in libraries.items():
-        assert (
-            hashlib.sha256(library).hexdigest() == SHA256[processor] == olivepress_operators.library_sha256(processor)
-        )
+        libraries = {
+            (processor, cuda): wheel.read(f"olivepress_operators/{'cuda/' if cuda else ''}{name}")
+            for processor, name in LIBRARIES.items()
+            for cuda in (False, True)
+        }
+    for (processor, cuda), library in libraries.items():
+        digest = hashlib.sha256(library).hexdigest()
+        assert digest == SHA256[processor][cuda] == olivepress_operators.library_sha256(processor, cuda=cuda)
         assert str(ROOT).encode() not in library and str(tmp_path).encode() not in library
     assert sorted(member.filename.rpartition("/")[2] for member in files) == [
-        *("LICENSE", "LICENSE", "METADATA", "WHEEL", "__init__.py", *sorted(LIBRARIES.values()), "vendored.cdx.json")
+        *("LICENSE", "LICENSE", "METADATA", "WHEEL", "__init__.py"),
+        *sorted([*LIBRARIES.values()] * 2),
+        "vendored.cdx.json",
     ]
     assert not [path for path in sources.rglob("*") if path.suffix in (".o", ".so", ".ptx")]

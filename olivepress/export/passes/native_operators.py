@@ -2,11 +2,10 @@
 
 The node after a projection has to wait for LoRA's share, so the operator does that node's work too where it is one of
 two that the GenAI builder writes: the gated SiLU of an MLP whose gate and up are one matrix (gate_up.py), and the
-RMSNorm over the sum with the residual stream. On a CPU the products of int4 and int8 weights are the project's own,
-too. operators/native says what each operator computes.
+RMSNorm over the sum with the residual stream. The products of int4 and int8 weights are the project's own, too.
+operators/native says what each operator computes.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,19 +18,24 @@ from olivepress.export.projections import Projection, projections
 @dataclass(frozen=True)
 class Kind:
     """The operators for one execution provider: their ONNX domain, the float type that they compute in, how many values
-    they read at a time, whether a node before the projection starts LoRA's share beside it, whether there is a
-    MatMulNBits among them."""
+    they read at a time, whether a node before the projection starts LoRA's share beside it, and of the products that
+    they take over, the activations' ``accuracy_level`` (None: any) and how many outputs their MatMulNBits has."""
 
     domain: str
     dtype: ir.DataType
     multiple: int
     begins: bool
-    multiplies: bool
+    accuracy_level: int | None
+    product_outputs: int
 
 
 KINDS = {
-    "CUDAExecutionProvider": Kind("olivepress.cuda", ir.DataType.FLOAT16, 8, begins=True, multiplies=False),
-    "CPUExecutionProvider": Kind("olivepress.cpu", ir.DataType.FLOAT, 16, begins=False, multiplies=True),
+    "CUDAExecutionProvider": Kind(
+        "olivepress.cuda", ir.DataType.FLOAT16, 8, begins=True, accuracy_level=None, product_outputs=2
+    ),
+    "CPUExecutionProvider": Kind(
+        "olivepress.cpu", ir.DataType.FLOAT, 16, begins=False, accuracy_level=4, product_outputs=1
+    ),
 }
 MAX_NORM = 16_384  # outputs that lora_add_norm (lora.cu) keeps in a block's registers
 
@@ -79,8 +83,7 @@ class NativeOperators(ir.passes.InPlacePass):
         for projection in projections(model).values():
             self._replace(graph, _path(inputs, projection))
         graph.opset_imports[self.kind.domain] = 1
-        if self.kind.multiplies:
-            _take_products(graph, self.kind.domain)
+        _take_products(graph, self.kind)
         return ir.passes.PassResult(model, modified=True)
 
     def _replace(self, graph: ir.Graph, path: LoraPath) -> None:
@@ -183,12 +186,15 @@ def _norm(path: LoraPath) -> Tail | None:
     return Tail("LoraAddNorm", [norm.outputs[0], total], [norm], [skip, norm.inputs[2]], {"epsilon": epsilon})
 
 
-def _take_products(nodes: Iterable[ir.Node], domain: str) -> None:
+def _take_products(graph: ir.Graph, kind: Kind) -> None:
     """Turn every MatMulNBits into the project's own, which has the same inputs, where it can be."""
-    for node in nodes:
+    for node in list(graph):
         if node.op_type != "MatMulNBits" or len(node.inputs) != 4:  # without zero points, or with more than them
             continue
         has = {name: attribute.value for name, attribute in node.attributes.items()}
-        known = has.get("accuracy_level") == 4 and has["bits"] in (4, 8) and has["block_size"] in (32, 64, 128)
-        if known and has["K"] % has["block_size"] == 0:
-            node.domain = domain
+        known = has.get("bits") in (4, 8) and has.get("block_size") in (32, 64, 128)
+        if known and has["K"] % has["block_size"] == 0 and kind.accuracy_level in (None, has.get("accuracy_level")):
+            node.domain = kind.domain
+            node.resize_outputs(kind.product_outputs)
+            for value in node.outputs[1:]:
+                value.name = f"{node.name}/float16"

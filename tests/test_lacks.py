@@ -32,6 +32,7 @@ class PanicException(BaseException):
         (OSError(errno.EFBIG, "x", "out"), "ulimit -f"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "no disk space"),
         (RuntimeError("[enforce fail at inline_container.cc:603] No space left on device"), "no disk space left"),
+        (OSError("524288 requested and 375808 written"), "no disk space left while writing: free some"),
         (OSError(errno.EROFS, "x", "models"), "cannot write models: the file system is read-only"),
         (PermissionError(errno.EACCES, "x", Path("models")), "no right to use models"),
         (OSError(errno.EMFILE, "x", "a.json"), "too many open files a.json. Raise the limit (ulimit -n 1024)"),

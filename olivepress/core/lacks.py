@@ -26,7 +26,8 @@ LACKS = {
 }
 # How it is said without an errno.
 WORDS = {
-    errno.ENOSPC: re.compile(r"No space left on device|database or disk is full"),
+    # the last is NumPy's, which forgets the errno
+    errno.ENOSPC: re.compile(r"No space left on device|database or disk is full|\d+ requested and \d+ written"),
     errno.EFBIG: re.compile(r"File too large"),
     errno.EROFS: re.compile(r"Read-only file system|attempt to write a readonly database"),
     errno.EMFILE: re.compile(r"Too many open files"),

@@ -21,7 +21,7 @@ from olivepress.export.session_options import set_end_tokens, set_session_option
 from olivepress.export.sizes import bytes_by_part
 from olivepress.export.surgery import CACHES, EMBEDDINGS, transform
 from olivepress.export.tokenizer_check import check_tokenizer
-from olivepress.export.tokenizer_file import compact_tokenizer
+from olivepress.export.tokenizer_file import compact_tokenizer, portable_template
 from olivepress.modeling.olive_pass import PROVIDERS
 
 
@@ -106,11 +106,16 @@ def main(
         checkpoint.forget_offline(scratch)
         tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         set_end_tokens(scratch, end_tokens(model, tokenizer))
-        if params:  # a name that may have blanks and quotes, so it stands in no command
-            texts = Path(load_params(params).quantize.calibration_data)
+        known = load_params(params) if params else None
+        if known:  # a name that may have blanks and quotes, so it stands in no command
+            texts = Path(known.quantize.calibration_data)
             if not texts.is_file():
                 raise PressError(f"{params}: quantize.calibration_data: {texts} is not there.")
-        check_tokenizer(scratch, tokenizer, texts)
+        chat = known is not None and known.text.template == "chat"
+        date = (known and known.prepare.date) or None
+        if chat:
+            portable_template(scratch, date)
+        check_tokenizer(scratch, tokenizer, texts, chat=chat, date=date)
         errors = check(model, scratch, provider, trust_remote_code=trust_remote_code)
     parts = bytes_by_part(out, done.graph)
     found = {"bytes": sum(parts.values()), "bytes_by_part": parts, "lora_projections": done.projections}

@@ -7,6 +7,7 @@ import click
 
 from olivepress.core import checkpoint
 from olivepress.core.errors import PressError
+from olivepress.core.lacks import need_memory
 from olivepress.core.outputs import atomic_output, sha256, sizes, write_json
 from olivepress.core.stage import Out, stage
 from olivepress.fetch.model_card import declared_licence
@@ -31,6 +32,7 @@ def main(
     remote = is_remote(source)
     if watch and not remote and Path(source) != watch:
         raise PressError(f"model.watch: is {watch}, but the source is the folder {source}: set both to that folder.")
+    need_memory(0, "the check of a model by torch and transformers")  # which end the process where there is too little
     with atomic_output(out, keep_partial=remote) as scratch:  # a broken download goes on where it stopped
         came_from = fetch_checkpoint(source, scratch, trust_remote_code=trust_remote_code)
     if inputs:

@@ -275,6 +275,21 @@ def test_figures_that_are_missing_are_named(results):
         read_measured(results.root, "cpu", ["travel"])
 
 
+@pytest.mark.parametrize("text", ["null", "[1]", '"x"', '[{"set": "general"}]', '{"bytes": "many"}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["intervals/cpu/travel", "quality/auto-opt/cpu", "cost/smoke-infer/cpu/travel"])
+def test_what_no_stage_wrote_is_named(results, name, text):
+    results.write()
+    path = results.root / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    try:
+        read_measured(results.root, "cpu", ["travel"])
+    except PressError as error:
+        assert error.message.startswith(f"{path}: ")
+    else:
+        assert name.startswith("cost"), "a cost without a speed is one"
+
+
 def test_a_new_adapter_has_no_release_to_be_held_to(results):
     del results.released["loss"]["travel"]
     results.own["held_out", "loss", "finetuned_onnx", None] = 9.0

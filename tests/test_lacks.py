@@ -32,6 +32,7 @@ class PanicException(BaseException):
         (OSError(errno.EFBIG, "x", "out"), "ulimit -f"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "no disk space"),
         (RuntimeError("[enforce fail at inline_container.cc:603] No space left on device"), "no disk space left"),
+        (OSError("524288 requested and 375808 written"), "no disk space left while writing: free some"),
         (OSError(errno.EROFS, "x", "models"), "cannot write models: the file system is read-only"),
         (PermissionError(errno.EACCES, "x", Path("models")), "no right to use models"),
         (OSError(errno.EMFILE, "x", "a.json"), "too many open files a.json. Raise the limit (ulimit -n 1024)"),
@@ -136,3 +137,12 @@ def test_a_library_that_gets_no_memory_is_not_the_models_fault(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *line], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "Error: memory runs out" in done.stderr and "Fetch the model again" not in done.stderr
+
+
+def test_address_space_that_a_limit_leaves(monkeypatch):
+    monkeypatch.setattr(lacks, "_free_address_space", lambda: 6 * 2**30)
+    lacks.need_address_space(6 * 2**30, "drawing")
+    with pytest.raises(PressError, match=r"drawing needs 65 GiB of address space, of which 6\.0 GiB is free.*ulimit"):
+        lacks.need_address_space(65 * 2**30, "drawing")
+    monkeypatch.setattr(lacks, "_free_address_space", lambda: None)
+    lacks.need_address_space(2**60, "drawing")

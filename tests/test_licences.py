@@ -78,3 +78,8 @@ def test_licence_and_notice_files_are_found(tmp_path):
     for name in ("LICENSE", "LICENSE-weights.txt", "NOTICE", "README.md"):
         (tmp_path / name).write_text(f"text of {name}")
     assert licence_texts(tmp_path) == {name: f"text of {name}" for name in ("LICENSE", "LICENSE-weights.txt", "NOTICE")}
+
+
+def test_a_licence_is_shown_without_what_a_terminal_obeys(tmp_path):
+    (tmp_path / "LICENSE").write_bytes("\x1b[2Jtake it\x0c\r\n\u202eand go \xe9".encode() + b"\xff")
+    assert licence_texts(tmp_path) == {"LICENSE": "[2Jtake it\nand go é\ufffd"}

@@ -153,3 +153,9 @@ def test_a_text_template_is_in_the_code():
     text = card(params={**MANIFEST["params"], "text": {"template": "Q: {prompt}\\nA: {response}"}})
     assert r"prompt = 'Q: What is the best thing to see in Chicago?\nA: '" in text
     assert "apply_chat_template" not in text
+
+
+def test_a_licence_text_does_not_end_the_block_that_it_stands_in():
+    text = "one\n````\n# Heading\n```\ntwo"
+    body = render_card(deepcopy(MANIFEST), {"LICENSE": text})
+    assert f"\n`````text\n{text}\n`````\n" in f"{body}\n"

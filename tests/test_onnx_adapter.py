@@ -113,7 +113,7 @@ def test_half_precision_becomes_float32_before_it_is_scaled(peft):
         ({"use_bdlora": {"nblocks": 2}}, "use_bdlora is set;"),
         (
             {"monteclora_config": {"samples": 2}},
-            "monteclora_config is set, and what it does to an adapter is not known",
+            "monteclora_config is set; what it does to an adapter is not known",
         ),
         ({"alpha_pattern": {"(a+)+q_proj": 3}}, "alpha_pattern: '(a+)+q_proj': expected the name of a module"),
         ({"bias": "lora_only"}, "bias is 'lora_only'; the ONNX graph has no input for biases."),
@@ -303,6 +303,12 @@ def test_a_module_that_the_graph_lacks_is_refused(tmp_path, peft, model, layer, 
     known = "(2 layers with gate_up_proj, k_proj, q_proj, v_proj)"
     assert f"{known}. Was it trained on another base, or is the target exported with lora_inputs: attention?" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_projection_beside_a_part_of_it_is_refused(tmp_path, peft, model):
+    adapter = peft(keys(1, "self_attn.qkv_proj", pair(6, 8)) | keys(1, "self_attn.k_proj", pair(6, 2)))
+    message = error(onnx_adapter.convert, adapter, model, tmp_path / "out")
+    assert message.startswith(f"{adapter}: layer 1 has qkv_proj and k_proj, a part of it")
 
 
 def test_an_adapter_for_other_shapes_is_refused(tmp_path, peft, model):

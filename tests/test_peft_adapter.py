@@ -147,6 +147,7 @@ MALFORMED = [
     ("alpha_pattern", []), ("alpha_pattern", "q_proj"), ("alpha_pattern", {"q_proj": "8"}),
     ("alpha_pattern", {"q_proj": None}), ("rank_pattern", {"q_proj": 0}), ("rank_pattern", {"q_proj": [1]}),
     ("rank_pattern", ["q_proj"]), ("target_modules", 5), ("target_modules", {"q_proj": 1}), ("target_modules", [5]),
+    *(("task_type", kind) for kind in ("SEQ_CLS", "FEATURE_EXTRACTION", "TOKEN_CLS", ["CAUSAL_LM"])),
     ("layers_to_transform", "all"), ("layers_to_transform", [-1]), ("base_model_name_or_path", ["a"]),
     ("alpha_pattern", {"q_proj)(": 8}), ("alpha_pattern", {"x" * 5000: 8}), ("init_lora_weights", {"a": 1}),
     *((key, {pattern: 2}) for key in ("alpha_pattern", "rank_pattern") for pattern in CATASTROPHIC),
@@ -171,6 +172,33 @@ def test_a_key_that_is_malformed_or_no_plain_lora_is_named(adapter, key, value):
 def test_patterns_that_are_never_evaluated_may_be_anything(adapter):
     for pattern in CATASTROPHIC:
         assert read_peft(adapter(target_modules=pattern, exclude_modules=pattern))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("target_modules", value) for value in (["v_proj"], ["proj"], "q_proj", r".*\.(k|v)_proj")),
+        *(("exclude_modules", value) for value in (["q_proj"], ["1.self_attn.q_proj"], r".*\.q_proj")),
+        *(("layers_to_transform", value) for value in ([1], 0, [5])),
+    ],
+    ids=str,
+)
+def test_weights_that_peft_would_pass_over_are_refused(adapter, key, value):
+    folder = adapter(**{key: value})
+    message = error(folder)
+    assert message.startswith(f"{folder / 'adapter_model.safetensors'}: has layer ")
+    assert f"q_proj, which adapter_config.json leaves out ({key})" in message
+
+
+def test_a_pointer_of_git_lfs_is_not_the_weights(adapter):
+    folder = adapter()
+    (folder / "adapter_model.safetensors").write_text(f"version https://git-lfs.example/spec/v1\noid {'a' * 64}\n")
+    assert "a pointer of Git LFS, not the file that it stands for: run git lfs pull there" in error(folder)
+
+
+def test_what_names_all_of_the_weights_is_taken(adapter):
+    for value in (["q_proj"], ["self_attn.q_proj", "o_proj"], r".*\.(q|v)_proj", "all-linear", None):
+        assert read_peft(adapter(target_modules=value, layers_to_transform=[0, 1], exclude_modules=["o_proj"]))
 
 
 def cast(dtype: torch.dtype):

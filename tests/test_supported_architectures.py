@@ -50,6 +50,7 @@ def test_other_architectures_are_refused_by_name(name):
         ({"rope_parameters": {"full_attention": {"rope_type": "spiral"}}}, "'spiral'"),
         ({"hidden_act": "tanh"}, "hidden_act is 'tanh'"),
         ({"clip_qkv": 8.0}, "clip_qkv is 8.0"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "layer_types has ['linear_attention']"),
         ({"partial_rotary_factor": 0.5}, "the heads of a LlamaForCausalLM are rotated whole"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2, "partial_rotary_factor": 0.5}}, "rotated whole"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention is set"),

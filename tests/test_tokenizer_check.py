@@ -11,7 +11,9 @@ from olivepress.core.end_tokens import end_tokens
 from olivepress.core.errors import PressError
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.session_options import set_end_tokens
-from olivepress.export.tokenizer_check import TEXTS, check_tokenizer
+from olivepress.export.tokenizer_check import TEXTS, _runtime_tokenizer, check_tokenizer
+from olivepress.export.tokenizer_file import portable_template
+from olivepress.runtime import tokenizer_trial
 
 TINY = Path(__file__).parents[1] / "data/tiny-phi3"
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>"]
@@ -175,3 +177,79 @@ def test_the_embedded_model(tmp_path):
     assert end_tokens(tmp_path / "tiny", tokenizer) == [4, 0]
     (tmp_path / "tiny/generation_config.json").unlink()
     assert set(end_tokens(tmp_path / "tiny", tokenizer)) == {4, 0}
+
+
+# --- the chat template
+
+DATED = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }} {% endif %}" + TEMPLATE
+# As Zephyr's and TinyLlama's are written: transformers takes the line breaks behind blocks off
+IN_LINES = (
+    "{% for message in messages %}\n  {% if message['role'] == 'user' %}\n{{ '<|user|>' + message['content'] }}\n"
+    "  {% else %}\n{{ message['content'] }}\n{% endif %}\n{% endfor %}\n"
+)
+
+
+def rendered(folder: Path, template: str, date: str | None = None, *, portable: bool = True) -> None:
+    """Checks the folder with this chat template."""
+    tokenizer = load_tokenizer(folder, trust_remote_code=False)
+    tokenizer.chat_template = template
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    if portable:
+        portable_template(folder, date)
+    check_tokenizer(folder, tokenizer, None, chat=True, date=date)
+
+
+@pytest.mark.parametrize(
+    ("template", "date"), [(TEMPLATE, None), (TEMPLATE, "2026-01-31"), (DATED, "2026-01-31"), (IN_LINES, None)]
+)
+def test_a_template_that_both_render_alike(tmp_path, template, date):
+    rendered(save(tmp_path / "model", byte_level()), template, date)
+
+
+@pytest.mark.parametrize(
+    ("template", "date", "said"),
+    [
+        (IN_LINES, None, "renders it otherwise than transformers, from character 0 on: '"),
+        (DATED, "2026-01-31", "where training has '31 Jan 2026 <|user|>"),
+        ("{{ messages[0]['content'] | title }}", None, "cannot render it: "),
+        ("{{ none }}{{ messages[0]['content'] }}", None, "where training has 'None"),
+    ],
+)
+def test_a_template_that_they_render_otherwise_is_refused(tmp_path, template, date, said):
+    folder = save(tmp_path / "model", byte_level())
+    with pytest.raises(PressError, match=r"^chat template: ONNX Runtime GenAI ") as refused:
+        rendered(folder, template, date, portable=False)
+    assert said in refused.value.message
+
+
+# --- before it is used
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (TEMPLATE, None),
+        ("{% for %}", None),  # an error is the renderer's to say
+        (ENDLESS, "does not end within 0.5 seconds"),
+        ("{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}", "crashes"),
+        ("{{ 'x' * 3000000000 }}", "takes all memory|does not end"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "crashes|does not end"),
+    ],
+    ids=["sound", "broken", "endless", "recursion", "long", "deep"],
+)
+def test_a_template_is_tried_where_it_can_be_killed(tmp_path, monkeypatch, template, said):
+    import onnxruntime_genai as og
+
+    monkeypatch.setattr(tokenizer_trial, "SECONDS", 0.5)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    _runtime_tokenizer(save(tmp_path / "model", byte_level()), folder)
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model = og.Model(str(folder))
+    if said is None:
+        tokenizer_trial.try_tokenizer(model, folder)
+    else:
+        with pytest.raises(PressError, match=said):
+            tokenizer_trial.try_tokenizer(model, folder)

@@ -64,6 +64,7 @@ def test_fetch_leaves_named_code_out_and_says_so(base, tmp_path, capsys):
 NAMING = {
     "config.json": {
         **{"trust_remote_code": True, "attn_implementation": "press/kernel", "_attn_implementation": "press/k@v1:f"},
+        **{"experts_implementation": {"text_config": "press/kernel"}},
         **{"custom_pipelines": {"p": {"impl": "evil.Evil"}}, "text_config": {"auto_map": {"AutoConfig": ELSEWHERE}}},
     },
     "tokenizer_config.json": {
@@ -75,7 +76,7 @@ NAMING = {
     "generation_config.json": {"trust_remote_code": True, "custom_generate": "press/elsewhere"},
 }
 HARMLESS = {
-    "config.json": {"attn_implementation": "eager", "_name_or_path": "press/other"},
+    "config.json": {"attn_implementation": {"text_config": "eager"}, "_name_or_path": "press/other"},
     "tokenizer_config.json": {"vocab_file": "vocab.json", "name_or_path": "press/other"},
 }
 
@@ -110,6 +111,13 @@ def test_a_key_spelt_with_escapes_is_seen(base):
 def test_a_folder_that_names_no_code_is_read_as_it_is(tmp_path):
     with without_remote_code(TINY) as folder:
         assert folder == TINY
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_json_that_one_reader_takes_and_another_does_not_is_refused(base, tmp_path, encoding):
+    (base / "processor_config.json").write_text(json.dumps({"auto_map": {"AutoProcessor": ELSEWHERE}}), encoding)
+    with pytest.raises(PressError, match=r"processor_config\.json: not valid JSON"):
+        fetch_checkpoint(str(base), tmp_path / "out", trust_remote_code=False)
 
 
 def test_json_nested_too_deeply_is_refused_by_name(base):
@@ -257,6 +265,12 @@ def test_a_library_of_this_name_needs_somebody_who_vouches_for_it(model):
             "model.context_length: found '0', expected a whole number from 1",
         ),
         (lambda model: model.update(context_length=10**30), "model.context_length: found '1000"),
+        (lambda model: model["decoder"].update(num_key_value_heads=10**6), "found '1000000', expected a whole number"),
+        (lambda model: model["decoder"].update(head_size=-1), "model.decoder.head_size: found '-1'"),
+        (
+            lambda model: model["decoder"].update(session_options={"intra_op_num_threads": 10**6}),
+            "model.decoder.session_options.intra_op_num_threads: found '1000000', expected a whole number from 0",
+        ),
     ],
 )
 def test_a_configuration_of_another_form_is_refused(model, change, words):
@@ -265,6 +279,13 @@ def test_a_configuration_of_another_form_is_refused(model, change, words):
         read_genai_config(model)
     assert f"{model / 'genai_config.json'}: not a configuration of ONNX Runtime GenAI: " in caught.value.message
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["num_beams", "num_return_sequences", "batch_size"])
+def test_more_than_one_answer_at_a_time_is_refused(model, key):
+    edit(model / "genai_config.json", lambda value: value.update(search={key: 4}))
+    with pytest.raises(PressError, match=f"search.{key}: found '4', expected 1. Export it again"):
+        read_genai_config(model)
 
 
 def test_a_key_twice_hides_nothing(model):

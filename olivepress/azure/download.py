@@ -64,7 +64,15 @@ def _checkpoint_files(root: Path, source: str, patterns: tuple[str, ...]) -> lis
             f"There are: {', '.join(listed[:20]) or 'no files'}."
         )
     (home,) = weights
-    tokenizers = sorted(path.parent for path in root.rglob("tokenizer_config.json") if path.parent != home)
+    tokenizers = sorted(path.parent for path in root.rglob("tokenizer_config.json"))
+    if home in tokenizers:  # what lies with another one is of another model
+        tokenizers = []
+    elif len(tokenizers) > 1:
+        listed = ", ".join(path.relative_to(root).as_posix() for path in tokenizers[:20])
+        raise PressError(
+            f"model.source: {source}: has no tokenizer beside its weights, and several elsewhere: {listed}. Which is "
+            "the model's, nobody says: register a model with one."
+        )
     sources = [(home, patterns), *((folder, patterns) for folder in tokenizers)]
     above = [folder for folder in home.parents if folder.is_relative_to(root)]
     sources += [(folder, DOCUMENTS) for folder in above]

@@ -55,6 +55,7 @@ REFUSED = {
 }
 ROTATIONS = ("default", "linear", "dynamic", "yarn", "llama3", "longrope", "proportional")
 ACTIVATIONS = ("silu", "swish", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "relu2")
+LAYERS = ("full_attention", "sliding_attention")
 STEP = 16  # GroupQueryAttention: head size, and how much of it is rotated, are multiples of it
 # Those with layers that see a window of tokens, and of them those where use_sliding_window has to say so. Where the key
 # stands in another's configuration, transformers passes over it and the builder does not.
@@ -128,7 +129,9 @@ def _flat(rope: Any) -> list[dict[str, Any]]:
 def _refused_value(architecture: str, config: dict[str, Any]) -> str | None:
     window, named = config.get("sliding_window"), config.get("hidden_activation") or config.get("hidden_act")
     slides = architecture not in SWITCHED or config.get("use_sliding_window")
+    unknown = [kind for kind in config.get("layer_types") or [] if kind not in LAYERS]
     reasons = (
+        (bool(unknown), f"layer_types has {unknown[:1]}; the builder knows {', '.join(LAYERS)}."),
         (config.get("clip_qkv"), f"clip_qkv is {config.get('clip_qkv')}, which the builder leaves out."),
         (
             config.get("use_bidirectional_attention"),

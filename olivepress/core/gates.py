@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olivepress.core.outputs import read_json
+from olivepress.core.outputs import as_written, read_json
 
 GENERAL = "general"  # what the set that no adapter was trained for is called
 
@@ -200,30 +200,45 @@ def read_measured(results: Path, target: str, adapters: Iterable[str]) -> Measur
     smoke-infer, which only the machine has that ran it.
     """
     names = list(adapters)
-    sizes = [read_json(results / f"quality/auto-opt/{target}.json")["bytes"]]
-    sizes += [read_json(results / f"quality/convert-adapter/{target}/{name}.json")["bytes"] for name in names]
-    baseline = results / "baseline.json"
-    release = read_json(baseline) if baseline.is_file() else {}
-    of_target = release.get("targets", {}).get(target)
+    sizes = [_bytes(results / f"quality/auto-opt/{target}.json")]
+    sizes += [_bytes(results / f"quality/convert-adapter/{target}/{name}.json") for name in names]
     return Measured(
         {name: _figures(results / f"intervals/{target}/{name}.json") for name in (*names, GENERAL)},
         sum(sizes),
         dict(_speeds(results / "cost/smoke-infer" / target, names)),
-        {"version": release["version"], **of_target} if of_target else {},
+        _release(results / "baseline.json", target),
     )
+
+
+def _bytes(path: Path) -> int:
+    with as_written(path):
+        return int(read_json(path)["bytes"])
+
+
+def _release(path: Path, target: str) -> dict[str, Any]:
+    """Version, losses and bytes of the last release for ``target``; empty if there is none."""
+    release = read_json(path) if path.is_file() else {}
+    with as_written(path):
+        of_target = release.get("targets", {}).get(target)
+        return {"version": release["version"], **of_target} if of_target else {}
 
 
 def _figures(path: Path) -> dict[tuple[str, str, str, str | None], Figure]:
     entries: Any = read_json(path)
-    return {
-        (one["set"], one["metric"], one["step"], one["minus"]): Figure(one["value"], one["low"], one["high"])
-        for one in entries
-    }
+    with as_written(path):
+        return {
+            (one["set"], one["metric"], one["step"], one["minus"]): Figure(
+                *(float(one[key]) for key in ("value", "low", "high"))
+            )
+            for one in entries
+        }
 
 
 def _speeds(folder: Path, adapters: list[str]) -> Iterator[tuple[str, Figure]]:
     for name in adapters:
         path = folder / f"{name}.json"
         cost = read_json(path) if path.is_file() else {}
-        if "relative_speed" in cost:
-            yield name, Figure(*(cost[f"relative_speed{end}"] for end in ("", "_low", "_high")))
+        with as_written(path):
+            figure = [float(cost[f"relative_speed{end}"]) for end in ("", "_low", "_high") if "relative_speed" in cost]
+        if figure:
+            yield name, Figure(*figure)

@@ -5,6 +5,8 @@ from pathlib import Path
 from olivepress.core.errors import PressError
 from olivepress.core.process import run
 
+LFS = b"version https://git-lfs"  # how Git LFS begins what it leaves in the place of a file until that is fetched
+
 
 def git(root: Path, *arguments: str | Path) -> str:
     """Standard output of a git command in ``root``; PressError with git's own words if it fails."""
@@ -22,3 +24,10 @@ def content(root: Path, revision: str, path: str) -> bytes:
     if done.returncode:
         raise PressError(f"{path}: not in git at {revision}.")
     return done.stdout
+
+
+def refuse_pointer(path: Path) -> None:
+    """PressError for a file of Git LFS that was not fetched."""
+    with path.open("rb") as file:
+        if file.read(len(LFS)) == LFS:
+            raise PressError(f"{path}: a pointer of Git LFS, not the file that it stands for: run git lfs pull there.")

@@ -26,7 +26,8 @@ LACKS = {
 }
 # How it is said without an errno.
 WORDS = {
-    errno.ENOSPC: re.compile(r"No space left on device|database or disk is full"),
+    # the last is NumPy's, which forgets the errno
+    errno.ENOSPC: re.compile(r"No space left on device|database or disk is full|\d+ requested and \d+ written"),
     errno.EFBIG: re.compile(r"File too large"),
     errno.EROFS: re.compile(r"Read-only file system|attempt to write a readonly database"),
     errno.EMFILE: re.compile(r"Too many open files"),
@@ -89,6 +90,28 @@ def need_memory(size: int, what: str) -> None:
             )
 
 
+def need_address_space(size: int, what: str) -> None:
+    """PressError if a limit (ulimit -v) leaves this process less than ``size`` bytes of address space for ``what``."""
+    free = _free_address_space()
+    if free is not None and free < size:
+        raise PressError(
+            f"memory: {what} needs {size / 2**30:.0f} GiB of address space, of which {max(free, 0) / 2**30:.1f} GiB is "
+            "free here. Raise the limit (ulimit -v)."
+        )
+
+
+def _free_address_space() -> int | None:
+    """Bytes that a limit leaves; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    import psutil
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit - psutil.Process().memory_info().vms
+
+
 def _free() -> Iterator[tuple[int, int]]:
     """(bytes that this process can still get, bytes of them that libraries take) by each limit that there is."""
     import psutil
@@ -96,12 +119,8 @@ def _free() -> Iterator[tuple[int, int]]:
     yield psutil.virtual_memory().available, LIBRARIES
     for limit, used in _group_limits():
         yield limit - used, LIBRARIES
-    if sys.platform == "linux":
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            yield limit - psutil.Process().memory_info().vms, LIBRARIES_MAPPED
+    if (free := _free_address_space()) is not None:
+        yield free, LIBRARIES_MAPPED
 
 
 def total_memory() -> int:

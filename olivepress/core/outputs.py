@@ -75,8 +75,22 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PressError(f"{path}: not there. Run `dvc repro` for the stage that writes it.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PressError(f"{path}: broken JSON ({error}). Run `dvc repro` to write it again.") from error
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Within the block, what is read of ``path`` is taken to be as a stage has written it.
+
+    PressError where it is not: a list in the place of an object, say, or a key that is not there.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise PressError(
+            f"{path}: not as its stage writes it ({type(error).__name__}: {error}). Run `dvc repro` to write it again."
+        ) from error
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

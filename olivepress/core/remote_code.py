@@ -29,7 +29,7 @@ NO_CODE = ("tokenizer.json",)
 def remove_remote_code(folder: Path) -> list[str]:
     """Rewrite the JSON files in ``folder`` that name code, without the naming; one line for each file to tell the user.
 
-    Raises PressError for a JSON file nested so deeply that it cannot be looked through.
+    Raises PressError for a JSON file that is none, or is nested so deeply that it cannot be looked through.
     """
     lines = []
     for path, value, keys in _naming(folder):
@@ -63,7 +63,7 @@ def without_remote_code(folder: Path) -> Iterator[Path]:
 def _naming(folder: Path) -> Iterator[tuple[Path, Any, set[str]]]:
     """(path, value without the naming, keys taken out) of each JSON file that names code or files elsewhere.
 
-    A broken file is its reader's to refuse.
+    PressError for one that is no JSON: another reader may take it, and nobody knows what it names.
     """
     for path in sorted(folder.glob("*.json")):
         if path.name in NO_CODE or not path.is_file():
@@ -73,8 +73,9 @@ def _naming(folder: Path) -> Iterator[tuple[Path, Any, set[str]]]:
             keys = set(_remove(value))
         except RecursionError as error:
             raise PressError(f"{path}: nested too deeply to be a configuration. Fetch the model again.") from error
-        except ValueError:
-            continue
+        except ValueError as error:
+            reason = str(error).partition(";")[0]
+            raise PressError(f"{path}: not valid JSON ({reason}). Fetch the model again.") from error
         if keys:
             yield path, value, keys
 
@@ -89,10 +90,18 @@ def _remove(value: Any) -> Iterator[str]:
         yield from _remove(one)
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value: an attention may be named for each part of a model."""
+    if isinstance(value, str):
+        yield value
+    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(one)
+
+
 def _names(key: str, value: Any) -> bool:
     if key in KEYS:
         return True
-    texts = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    texts = list(_texts(value))
     if KERNELS.fullmatch(key):
         return any("/" in text for text in texts)
     return bool(FILES.fullmatch(key)) and any("/" in text or "\\" in text or text == ".." for text in texts)

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from olivepress.core.errors import shown
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -76,12 +78,14 @@ def watched() -> bool:
 
 def note(text: str) -> None:
     """One line for whoever watches: something to know, not an error."""
+    text = shown(text)
     if not _emit("note", text=text):
         print(text, file=_people(), flush=True)
 
 
 def error(text: str) -> None:
     """Why the stage fails. (Click prints it to the standard error, which is a log under DVC.)"""
+    text = shown(text)
     if not _emit("error", text=text) and _terminal:
         print(f"Error: {text}", file=_terminal[-1], flush=True)
 

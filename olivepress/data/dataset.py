@@ -5,6 +5,7 @@ watches that folder, sees every change of either; or alone, for a data set on th
 commit.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def source_of(data: str) -> Source:
 
 
 def _of_folder(folder: Path) -> Source:
-    if (folder / NAME).is_file():
+    if os.path.lexists(folder / NAME):
         return _of_file(folder / NAME, folder)
     return Source(_of_all(folder))
 

@@ -5,11 +5,11 @@ as text and as tokens, so that a model is trained on what it will be asked with.
 token that the template writes; where it writes none, the tokenizer's end token follows the last answer.
 """
 
+import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date as Date
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.jsonl import BadRow, check_characters
 from olivepress.core.limits import TooMuch, apart, bounded, each_apart, too_large
 from olivepress.core.prepared import Preference, Prepared, spans_of
-from olivepress.core.template import check_template, render_prompt, unescape
+from olivepress.core.template import check_template, on_day, render_prompt, unescape
 from olivepress.data.files import read_file
 from olivepress.data.formats import Message, Pair, Reader, Row
 from olivepress.data.problems import Problems
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 BATCH = 256
 CHARACTERS = 2**20
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+# How Python writes what is no text, a generator or a function say, that a template writes without using it.
+OBJECT = re.compile(r"<\w.{0,200}? at 0x[0-9a-f]+>")
 # Two days that differ in every part of a date.
 DAYS = ("2001-02-03", "2019-11-12")
-CODES = ("%-d", "%-m", "%-j", *(f"%{code}" for code in "aAbBcdDeFgGhHIjmMnpSuUwWVxXyYzZ"))
 # Seconds that template and tokenizer may take for a batch, which takes about one.
 BATCH_SECONDS = 60
 SLICE = 16  # rows whose texts are split into tokens together
@@ -101,9 +102,9 @@ class Encoder:
         if self.template == "chat":
             self._chat = _chat_template(self.tokenizer)
             if self.date is not None:
-                self._chat = _on_day(self._chat, self.date)
+                self._chat = on_day(self._chat, self.date)
             elif "strftime_now" in self._chat:
-                self._other_days = [_on_day(self._chat, day) for day in DAYS]
+                self._other_days = [on_day(self._chat, day) for day in DAYS]
             self._generates = bool(GENERATION.search(self._chat))
         else:
             added = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
@@ -232,7 +233,18 @@ class Encoder:
         prompt = self._render(messages[:-1], tools, ask=True)
         if not text.startswith(prompt):
             raise BadRow(self._unlike(text, prompt))
-        return Rendered(text, [Turn(prompt, len(text), True)], self._blocks(messages, tools))
+        blocks = self._blocks(messages, tools)
+        answers = [message for message in messages if message["role"] == "assistant"]
+        held = [text[start:end] for start, end in blocks]
+        if len(held) > len(answers) or any(
+            answer["content"].rpartition("</think>")[2].strip() not in block
+            for answer, block in zip(reversed(answers), reversed(held), strict=False)
+        ):
+            raise BadRow(
+                "the template's {% generation %} blocks hold other words than the assistant's: a model would be "
+                "trained to say those. Write a text.template."
+            )
+        return Rendered(text, [Turn(prompt, len(text), True)], blocks)
 
     def _blocks(self, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[tuple[int, int]]:
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -271,12 +283,24 @@ class Encoder:
             if earlier and not earlier.endswith("\n"):
                 earlier += "\n"
             return earlier + render_prompt(self.template, messages[-1]["content"])
+        drawn = random.getstate()
         text = self._by_template(messages, tools, ask, self._chat)
+        if random.getstate() != drawn:
+            raise PressError(
+                "the model's chat template draws lots: the same params would give other rows each time. Fix it, or "
+                "write a text.template."
+            )
+        if (found := OBJECT.search(text)) and not any(found[0] in said for said in _texts([messages, tools])):
+            raise PressError(
+                f"the model's chat template writes {found[0]!r}, an object of Python's and its place in memory, which "
+                "is another each time. Fix it, or write a text.template."
+            )
         if any(self._by_template(messages, tools, ask, other) != text for other in self._other_days):
             raise PressError(
                 "the model's chat template writes today's date: the same params would give other rows tomorrow. "
                 'Give the date that it shall write: prepare.date: "2026-01-31", say.'
             )
+        check_characters(text, "what the model's chat template makes of the row")
         said = sum(len(str(message)) for message in messages) + len(str(tools))
         if len(text) > 16 * said + 1_000_000:
             raise PressError(f"the model's chat template writes {len(text):,} characters for a row of {said:,}.")
@@ -441,19 +465,6 @@ class Encoder:
             )
         self._count(f"answers are ended by {self.tokenizer.eos_token!r}, which the template does not write")
         return [*ids, end], [*answers[:-1], (answers[-1][0], answers[-1][1] + 1)]
-
-
-def _on_day(template: str, day: str) -> str:
-    """The template with a ``strftime_now`` of its own that always says ``day``: transformers passes it no function."""
-    date = Date.fromisoformat(day)
-    # a loop, which compiles in a sixth of the time that as many filters in a row take
-    texts = ", ".join(f"({code!r}, {date.strftime(code)!r})" for code in CODES)
-    body = (
-        f"{{% set said = namespace(text=format) %}}{{% for code, text in [{texts}] %}}"
-        "{% set said.text = said.text | replace(code, text) %}{% endfor %}{{ said.text }}"
-    )
-    # what prints nothing, behind the macro: a line break after a block would be taken off the template
-    return f"{{% macro strftime_now(format) %}}{body}{{% endmacro %}}{{{{ '' }}}}{template}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from olivepress.core.errors import PressError
+from olivepress.core.git import refuse_pointer
 from olivepress.core.jsonl import (
     LONGEST_ROW,
     UTF8_MARK,
@@ -65,6 +66,7 @@ def kind_of(path: Path) -> str:
         start = file.read(CHUNK)
     if not start.strip():
         raise PressError(f"{path}: the data set is empty. Expected rows.")
+    refuse_pointer(path)
     packed = next((name for magic, name in PACKED.items() if start.startswith(magic)), None)
     if packed:
         raise PressError(f"{path}: packed ({packed}). Unpack it: the rows are read as they lie in the file.")

@@ -1,6 +1,7 @@
 """What a row of people's data means: the formats, told apart by their fields, as messages or as a preference."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -401,10 +402,13 @@ def _short(value: Any) -> str:
 
 
 def check_columns(columns: Mapping[str, str], format: str | None) -> None:
-    """PressError unless ``columns`` rename fields that the format has."""
+    """PressError unless ``columns`` rename fields that the format has, each to a column of its own."""
     known = {
         name for fmt, (needed, optional) in FIELDS.items() if format in (None, fmt) for name in (*needed, *optional)
     }
     for ours in columns:
         if ours not in known:
             raise PressError(f"columns.{ours}: no such field. There are {', '.join(sorted(known))}.")
+    twice = next((theirs for theirs, count in Counter(columns.values()).items() if count > 1), None)
+    if twice is not None:
+        raise PressError(f"columns: {twice!r} is there twice: each field of ours is a column of its own.")

@@ -24,6 +24,7 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
     """
     graph = read_projections(model_folder / MODEL)
     adapter = read_peft(adapter_folder)
+    _refuse_both(adapter_folder, adapter)
     qkv = qkv_sizes(model_folder)
     parameters: dict[str, OrtValue] = {}
     used: set[tuple[int, str]] = set()
@@ -46,6 +47,17 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
         )
     _write(parameters, out)
     return len(parameters) // 2
+
+
+def _refuse_both(folder: Path, adapter: "Adapter") -> None:
+    """PressError for a packed projection beside one of its parts: of the two one would be passed over."""
+    for layer, name in sorted(adapter):
+        part = next((part for part in MODEL_PARTS.get(name, ()) if (layer, part) in adapter), None)
+        if part:
+            raise PressError(
+                f"{folder}: layer {layer} has {name} and {part}, a part of it: no model has both. Train or fetch it "
+                "again."
+            )
 
 
 def _modules(projection: Projection, adapter: "Adapter") -> list[str]:

@@ -1,6 +1,7 @@
 """adapter_config.json of a PEFT adapter from anywhere: held to what each key can be, and to what can be exported."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def _check_plain(path: Path, config: dict[str, Any]) -> None:
                 f"{path}: {key} is set; the ONNX graph has inputs for plain LoRA matrices only. {REFUSED[key]}."
             )
         if value and key not in KNOWN and key not in REFUSED:
-            raise PressError(f"{path}: {key[:80]} is set, and what it does to an adapter is not known here.")
+            raise PressError(f"{path}: {ascii(key[:80])[1:-1]} is set; what it does to an adapter is not known here.")
     if config.get("bias") not in (None, "none"):
         raise PressError(f"{path}: bias is {_shown(config['bias'])}; the ONNX graph has no input for biases.")
     start = config.get("init_lora_weights", True)
@@ -53,6 +54,30 @@ def _check_plain(path: Path, config: dict[str, Any]) -> None:
             f"{path}: init_lora_weights is {_shown(start)}, which changes the base's weights: the "
             "adapter is right over that changed base only. Train it with init_lora_weights true."
         )
+
+
+def passed_over(config: dict[str, Any], module: str, layer: int) -> str | None:
+    """The key by which PEFT does not adapt the module of that whole name, and passes over its weights; None if it does.
+
+    Of an expression that is not simple nothing is said.
+    """
+    layers = config.get("layers_to_transform")
+    if layers not in (None, []) and layer not in (layers if isinstance(layers, list) else [layers]):
+        return "layers_to_transform"
+    targets, excluded = config.get("target_modules"), config.get("exclude_modules")
+    if targets not in (None, [], "all-linear") and _names(targets, module) is False:
+        return "target_modules"
+    return "exclude_modules" if excluded and _names(excluded, module) else None
+
+
+def _names(value: str | list[str], module: str) -> bool | None:
+    """Whether PEFT's value, a list of names or an expression for a whole one, names the module; None: unknown here."""
+    if isinstance(value, list):
+        return any(module == name or module.endswith(f".{name}") for name in value)
+    try:
+        return re.fullmatch(check_pattern(value), module) is not None
+    except ValueError:
+        return None
 
 
 def rank_of(config: dict[str, Any], module: str) -> int:
@@ -109,6 +134,7 @@ MAY_BE_EMPTY = ("modules_to_save", "target_parameters", "layer_replication", "tr
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "r": (_is_rank, f"a whole number from 1 to {MOST:,}"),
     "lora_alpha": (_is_number, "a number"),
+    "task_type": (lambda value: value == "CAUSAL_LM", "CAUSAL_LM: it was trained for something else"),
     "lora_dropout": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "rank_pattern": (_patterns(_is_rank), "an object of patterns and ranks"),
     "alpha_pattern": (_patterns(_is_number), "an object of patterns and numbers"),
@@ -122,6 +148,6 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 KNOWN = {
     *KINDS,
     *("auto_mapping", "bias", "corda_config", "eva_config", "init_lora_weights", "loftq_config", "lora_ga_config"),
-    *("megatron_core", "peft_type", "peft_version", "qalora_group_size", "runtime_config", "task_type"),
+    *("megatron_core", "peft_type", "peft_version", "qalora_group_size", "runtime_config"),
     "velora_config",
 }

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivepress.core.errors import PressError
+from olivepress.core.git import refuse_pointer
 from olivepress.core.tensor_file import FLOATS, Stored, read_floats, read_header
-from olivepress.export.adapter_config import rank_of, read_adapter_config, scale_of
+from olivepress.export.adapter_config import passed_over, rank_of, read_adapter_config, scale_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,11 @@ def read_peft(folder: Path) -> "Adapter":
                 f"{path}: layer {layer} {name}: its matrices have rank {rank}, but by {CONFIG} (r, rank_pattern) it "
                 f"is {rank_of(config, module)}, so its scale is not known. Fetch the adapter again."
             )
+        if key := passed_over(config, module, layer):
+            raise PressError(
+                f"{path}: has layer {layer} {name}, which {CONFIG} leaves out ({key}): PEFT would compute without it. "
+                "Fetch the adapter again."
+            )
         a, b = (read_floats(path, sides[side]) for side in "AB")
         adapter[layer, name] = (a, b * scale_of(config, module))
     _check_finite(path, adapter)
@@ -64,6 +70,7 @@ def _check_files(folder: Path) -> None:
             raise PressError(f"{path}: a link out of the adapter's folder. Put the file itself there.")
         if not os.access(path, os.R_OK):
             raise PressError(f"{path}: cannot be read. Give yourself the right to (chmod +r).")
+        refuse_pointer(path)
 
 
 def _pairs(path: Path) -> dict[tuple[int, str], tuple[str, dict[str, Stored]]]:

@@ -1,4 +1,5 @@
-"""Whether ONNX Runtime GenAI reads text as transformers does: a model is trained by one and served by the other.
+"""Whether ONNX Runtime GenAI reads text, and renders the chat template, as transformers does: a model is trained by one
+and served by the other.
 
 GenAI has a tokenizer of its own, which reads tokenizer.json anew. It is compared on the texts below and on those of the
 quantizer's calibration data, in the folder that is to ship, with a stand-in for the model: a tokenizer is the same on
@@ -18,6 +19,7 @@ from olivepress.core.errors import PressError, first_sentence
 from olivepress.core.jsonl import read_objects
 from olivepress.core.limits import TooMuch, each_apart
 from olivepress.core.report import note
+from olivepress.core.template import on_day
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -45,23 +47,43 @@ TEXTS = (
     "<b>bold</b> & \"quotes\" 'single' `code` | ~ ^ § ° € £ µ",
     "CamelCaseWords snake_case_words SHOUTING aaaaaaaaaaaaaaaaaaaaaaaa",
 )
+# Conversations that a chat template is compared on: a question, a longer talk, a system prompt, what is often escaped.
+TALKS: tuple[list[dict[str, str]], ...] = (
+    [{"role": "user", "content": "How do I cook pasta?"}],
+    [
+        {"role": "user", "content": "Where is Chicago?"},
+        {"role": "assistant", "content": "In Illinois."},
+        {"role": "user", "content": "And Paris?"},
+    ],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Chicago?"}],
+    [{"role": "user", "content": " a\tb\n\n\"c\" 'd' <e> & {{ f }} {% g %} \\ é 你好 😀\n"}],
+)
 READS = "It reads byte-level BPE and SentencePiece-like BPE from tokenizer.json. Choose a model with such a tokenizer."
 # Seldom written, and read otherwise by tokenizers that are right on all else: a model is not refused for them alone.
 SELDOM = ("½ ¼ ² ³ ① Ⅷ ٣ ३", "👍🏽 👩‍👩‍👧‍👦 🇩🇪", "ﬁ ﷺ Å Å ẞ", "a\u200bb\u00a0c\u2003d")
 
 
-def check_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", data: Path | None) -> None:
+def check_tokenizer(
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    data: Path | None,
+    *,
+    chat: bool = False,
+    date: str | None = None,
+) -> None:
     """PressError with the text and both ids where GenAI reads one otherwise, or if it cannot load the tokenizer.
 
     ``folder``: the exported model; ``tokenizer``: the checkpoint's; ``data``: a file of JSON lines whose texts are
-    compared, too.
+    compared, too. ``chat``: the chat template is used, and compared; ``date`` is what it got as today in training.
     """
     from onnxruntime_genai import Tokenizer  # noqa: F401  once, and not in the other process
 
     doing = "loading it"
     try:
         with TemporaryDirectory(prefix="tokenizer-", dir=folder.parent) as scratch:
-            for text, alike in each_apart(lambda: _compared(folder, tokenizer, data, Path(scratch)), SECONDS):
+            for text, alike in each_apart(
+                lambda: _compared(folder, tokenizer, data, Path(scratch), chat, date), SECONDS
+            ):
                 if not alike:
                     note(f"tokenizer: ONNX Runtime GenAI reads {text!r} otherwise than transformers.")
                 doing = f"reading what comes after {text[:120]!r}"
@@ -70,7 +92,12 @@ def check_tokenizer(folder: Path, tokenizer: "PreTrainedTokenizerBase", data: Pa
 
 
 def _compared(
-    folder: Path, tokenizer: "PreTrainedTokenizerBase", data: Path | None, scratch: Path
+    folder: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    data: Path | None,
+    scratch: Path,
+    chat: bool,
+    date: str | None,
 ) -> Iterator[tuple[str, bool]]:
     """Each text, and whether both read it alike; PressError for the first that is not one of SELDOM and is not."""
     runtime = _runtime_tokenizer(folder, scratch)
@@ -86,6 +113,35 @@ def _compared(
         if ids != expected and text not in SELDOM:
             raise _differ(tokenizer, text, ids, expected)
         yield text, ids == expected
+    if chat and tokenizer.chat_template:
+        _compare_rendering(runtime, tokenizer, date)
+
+
+def _compare_rendering(runtime: "og.Tokenizer", tokenizer: "PreTrainedTokenizerBase", date: str | None) -> None:
+    """PressError if GenAI, which has a template engine of its own, makes another text of one of TALKS."""
+    template = tokenizer.get_chat_template()
+    template = on_day(template, date) if date else template
+    for talk in TALKS:
+        try:
+            expected = tokenizer.apply_chat_template(
+                talk, chat_template=template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception:  # whatever a template does to a role that it does not take: there are no such rows
+            continue
+        try:
+            found = runtime.apply_chat_template(json.dumps(talk), add_generation_prompt=True)
+        except RuntimeError as error:
+            raise PressError(
+                f"chat template: ONNX Runtime GenAI cannot render it: {first_sentence(error)} Write a text.template."
+            ) from error
+        if found != expected:
+            pairs = enumerate(zip(found, expected, strict=False))
+            same = next((n for n, (one, other) in pairs if one != other), min(len(found), len(expected)))
+            raise PressError(
+                f"chat template: ONNX Runtime GenAI renders it otherwise than transformers, from character {same} on: "
+                f"{found[same:][:60]!r} where training has {expected[same:][:60]!r}. The model would be asked with "
+                "another prompt than it was trained with. Write a text.template."
+            )
 
 
 def _runtime_tokenizer(folder: Path, scratch: Path) -> "og.Tokenizer":

@@ -49,6 +49,7 @@ ROPE = ("rope_scaling", "rope_parameters")
 NESTED = ("architectures", "model_type", *ROPE)
 NAME = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
 DEPTH = 20
+MOST_KEYS = 2**16  # as many as labels; transformers handles each several times
 
 
 def check_config(path: Path, config: dict[str, Any]) -> None:
@@ -75,6 +76,9 @@ def _shown(value: Any) -> str:
 
 def _problems(config: dict[str, Any], above: str, depth: int) -> Iterator[tuple[str, Any, str]]:
     """(key, value, what was expected) of what is wrong in a configuration, and in those that it holds."""
+    if len(config) > MOST_KEYS:
+        yield above.rstrip(".") or "the whole", f"{len(config):,} keys", f"at most {MOST_KEYS:,}"
+        return
     if depth > DEPTH:
         yield above.rstrip("."), "…", f"no more than {DEPTH} levels"
         return
@@ -123,7 +127,7 @@ def _together(config: dict[str, Any], above: str) -> Iterator[tuple[str, Any, st
     if heads and groups and heads % groups:
         yield f"{above}num_key_value_heads", groups, f"a divisor of num_attention_heads {heads}"
     tokens = number.get("vocab_size")
-    for key in ("eos_token_id", "pad_token_id") if tokens else ():
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id") if tokens else ():
         ids = config.get(key) if isinstance(config.get(key), list) else [config.get(key)]
         if any(_is_id(one) and one >= tokens for one in ids):
             yield f"{above}{key}", config[key], f"ids below vocab_size {tokens}"

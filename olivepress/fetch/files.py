@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from olivepress.core.documents import DOCUMENTS
 from olivepress.core.errors import PressError
+from olivepress.core.git import refuse_pointer
 
 # Bytes. The largest tokenizer.json of a known model has 35 MB.
 LARGEST = 128 * 2**20
@@ -59,6 +60,7 @@ def _check_file(path: Path, folder: Path) -> None:
         raise PressError(f"{path}: not a file. A model's folder holds files under such a name: remove or rename it.")
     if not os.access(path, os.R_OK):
         raise PressError(f"{path}: cannot be read. Give yourself the right to (chmod +r).")
+    refuse_pointer(path)
     most = LARGEST_DOCUMENT if any(path.match(pattern) for pattern in DOCUMENTS) else LARGEST
     size = path.stat().st_size
     if path.suffix != ".safetensors" and size > most:

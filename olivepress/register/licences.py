@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from unicodedata import category
 
 from olivepress.core.documents import licence_files
 from olivepress.core.errors import PressError
@@ -42,4 +43,9 @@ def check_licence(licence: str, allowed: Collection[str], declared: str | None) 
 
 def licence_texts(folder: Path) -> dict[str, str]:
     """Name -> text of the licence and notice files in a model folder."""
-    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in licence_files(folder)}
+    return {path.name: _drawn(path.read_text(encoding="utf-8", errors="replace")) for path in licence_files(folder)}
+
+
+def _drawn(text: str) -> str:
+    """The text without what a terminal would obey; many licences have form feeds."""
+    return "".join(one for one in text if one in "\n\t" or category(one) not in ("Cc", "Cf"))

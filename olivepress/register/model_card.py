@@ -1,5 +1,6 @@
 """The model card: a manifest as Markdown, with the metadata header that model hubs read."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -236,5 +237,9 @@ def _prompt(template: str) -> str:
 def _licences(texts: Mapping[str, str]) -> str:
     if not texts:
         return "The base came without a licence file: look at where it comes from."
-    blocks = [f"`model/{name}`:\n\n```text\n{text.strip()}\n```" for name, text in texts.items()]
+    blocks = []
+    for name, text in texts.items():
+        # longer than any in the text, which is somebody else's and ends where it ends
+        fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
+        blocks.append(f"`model/{name}`:\n\n{fence}text\n{text.strip()}\n{fence}")
     return "\n\n".join(["Its files travel with the model:", *blocks])

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from olivepress.core.errors import PressError
+from olivepress.core.errors import PressError, first_sentence
 from olivepress.core.gates import Thresholds, Verdict, read_measured, verdicts
+from olivepress.core.outputs import as_written
 from olivepress.core.params import read_params
 
 MODELS = ("models/base", "models/quantized", "models/adapters/", "models/onnx/")
@@ -98,7 +99,7 @@ class Results:
             return {}
         try:
             return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PressError(f"{file}: cannot be read as JSON ({error}). make repro writes it again.") from error
 
     def rows(self, path: str) -> list[dict[str, str]]:
@@ -122,8 +123,10 @@ class Results:
         """Prompt -> who ("" without an adapter) -> what smoke-infer got as an answer."""
         given: dict[str, dict[str, str]] = {}
         for name in self.adapters:
-            for answer in self.read(f"answers/{target}/{name}"):
-                given.setdefault(answer["prompt"], {}).setdefault(answer["adapter"] or "", answer["text"])
+            path = f"answers/{target}/{name}"
+            with as_written(self.root / f"results/{path}.json"):
+                for answer in self.read(path):
+                    given.setdefault(answer["prompt"], {}).setdefault(answer["adapter"] or "", str(answer["text"]))
         return given
 
 
@@ -132,5 +135,17 @@ def read(root: Path, stale: set[str]) -> Results:
     params, lock = root / "params.yaml", root / "dvc.lock"
     if not params.is_file() or not lock.is_file():
         raise PressError(f"{root}: no params.yaml or no dvc.lock: nothing has run here. Run the pipeline: make repro")
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
-    return Results(root, read_params(params), stages, stale)
+    return Results(root, read_params(params), read_stages(lock), stale)
+
+
+def read_stages(path: Path) -> dict[str, Any]:
+    """The stages of a dvc.yaml or dvc.lock; PressError if it is none."""
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+        if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+            raise TypeError("stages are no objects")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise PressError(
+            f"{path}: is no {path.name} of DVC's ({first_sentence(error)}): git has an earlier one."
+        ) from error
+    return stages

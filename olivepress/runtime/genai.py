@@ -1,6 +1,7 @@
 """Answers from an exported model through onnxruntime_genai, the runtime that users have. No torch."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,10 @@ class Model:
             self.folder, self._config, self._files = model_folder, config, adapters
             self._loaded = self._load()
             self._without_graphs: _Loaded | None = None
+            if hasattr(os, "fork"):
+                from olivepress.runtime.tokenizer_trial import try_tokenizer
+
+                try_tokenizer(self._loaded.model, model_folder)
             try:
                 self.tokenizer = og.Tokenizer(self._loaded.model)
             except RuntimeError as error:

@@ -27,8 +27,18 @@ PROVIDERS = {"cpu", "cuda"}  # those that targets have; others are libraries, lo
 LARGEST_CONFIG = 4 * 2**20
 LARGEST_MANIFEST = 4 * 2**20
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
-# Whole numbers of the configuration that are read before GenAI reads them.
-NUMBERS = {"context_length": 1, "vocab_size": 1, "pad_token_id": 0}  # key -> the least
+# Whole numbers of the configuration: by its part, key -> (least, most). The first three are read here and have to be
+# there; GenAI takes memory, or starts threads, by the others. It is asked for one answer at a time: with more beams it
+# ends the process on the models of this project.
+NUMBERS = {
+    "model": {"context_length": (1, 2**31 - 1), "vocab_size": (1, 2**31 - 1), "pad_token_id": (0, 2**31 - 1)},
+    "model.decoder": {
+        **dict.fromkeys(("num_attention_heads", "num_key_value_heads"), (1, 2**12)),
+        **{"head_size": (1, 2**14), "hidden_size": (1, 2**17), "num_hidden_layers": (1, 1_000)},
+    },
+    "model.decoder.session_options": dict.fromkeys(("intra_op_num_threads", "inter_op_num_threads"), (0, 2**12)),
+    "search": dict.fromkeys(("batch_size", "num_beams", "num_return_sequences"), (1, 1)),
+}
 
 
 def read_genai_config(folder: Path) -> dict[str, Any]:
@@ -83,10 +93,19 @@ def _check_form(config: dict[str, Any]) -> None:
     for provider in providers(config):
         if provider.lower() not in PROVIDERS:
             raise BadDocument(f"it asks for the execution provider {provider[:80]!r}, expected cpu or cuda")
-    for key, least in NUMBERS.items():
-        number = config["model"].get(key)
-        if type(number) is not int or not least <= number < 2**31:
-            raise BadDocument(f"model.{key}: found {str(number)[:80]!r}, expected a whole number from {least} on")
+    for part, keys in NUMBERS.items():
+        found: Any = config
+        for name in part.split("."):
+            found = found.get(name, {})
+            if not isinstance(found, dict):
+                raise BadDocument(f"{part}: expected an object")
+        for key, (least, most) in keys.items():
+            number = found.get(key)
+            if number is None and part != "model":
+                continue
+            if type(number) is not int or not least <= number <= most:
+                expected = f"a whole number from {least} to {most:,}" if least < most else f"{least}"
+                raise BadDocument(f"{part}.{key}: found {str(number)[:80]!r}, expected {expected}")
 
 
 def providers(config: dict[str, Any]) -> list[str]:

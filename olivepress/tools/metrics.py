@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from olivepress.core.errors import PressError
+from olivepress.results.reader import read_stages
 from olivepress.results.stale import stale_stages
 
 RESULTS = Path("results")
@@ -42,7 +42,7 @@ def instance(stage: str, name: str) -> str:
 def pipeline_order() -> list[str]:
     """The names of the stages as dvc.yaml lists them; none outside a checkout."""
     path = Path("dvc.yaml")
-    return list(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]) if path.is_file() else []
+    return list(read_stages(path)) if path.is_file() else []
 
 
 def stage_files(folder: Path, order: list[str]) -> Iterator[tuple[str, dict[str, Path]]]:

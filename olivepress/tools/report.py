@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from olivepress.core.outputs import atomic_output
+from olivepress.core.lacks import need_address_space
+from olivepress.core.outputs import as_written, atomic_output
 from olivepress.page.contents import contents
 from olivepress.page.provenance import compare, last_release, provenance
 from olivepress.page.render import render
@@ -13,6 +14,7 @@ from olivepress.results.reader import Results, read
 from olivepress.results.stale import stale_stages
 
 PAGE = Path("report/index.html")
+DRAWS = 65 * 2**30  # bytes of address space, hardly any of them of memory, without which V8 ends the process
 
 
 @click.command()
@@ -30,5 +32,8 @@ def write(results: Results, out: Path, rev: str | None = None) -> None:
     root = results.root
     release = None if rev else last_release(root, results.params["register"]["name"])
     against = compare(root, rev or release, rev or f"the last release, {release}") if rev or release else None
+    need_address_space(DRAWS, f"drawing the charts of {out}")
+    with as_written(root / "results"):
+        page = render(contents(results), provenance(results), against)
     with atomic_output(out) as scratch:
-        scratch.write_text(render(contents(results), provenance(results), against), encoding="utf-8")
+        scratch.write_text(page, encoding="utf-8")

@@ -125,8 +125,11 @@ def conclude(root: Path, outcome: Outcome) -> None:
     click.echo(f"\nStages: {counts}, {duration(outcome.seconds)} in all")
     results = read(root, stale_stages(root))
     click.echo("\n" + "\n".join(show.summary(results, did)))
-    report.write(results, root / report.PAGE)
-    click.echo(f"\nThe same as a page, with curves and intervals: {report.PAGE}")
+    try:
+        report.write(results, root / report.PAGE)
+        click.echo(f"\nThe same as a page, with curves and intervals: {report.PAGE}")
+    except PressError as error:  # the run is what it is without its page
+        click.echo(f"\nNo page of it: {error.message}")
 
 
 def count(arguments: Sequence[str]) -> int:

@@ -10,10 +10,10 @@ from itertools import groupby
 from pathlib import Path
 
 import click
-import yaml
 
+from olivepress.core.outputs import as_written
 from olivepress.page.figures import in_parts, size
-from olivepress.results.reader import Results, read
+from olivepress.results.reader import Results, read, read_stages
 from olivepress.results.stale import stale_stages
 
 WIDEST = 120  # columns; wider text is no easier to read
@@ -132,14 +132,16 @@ def built(results: Results) -> Iterator[str]:
     rows = [(path, size(count), "" if here[path] else "not here") for path, count in results.models.items()]
     yield from table(rows, right={1})
     for target in results.targets:
-        parts = results.read(f"quality/auto-opt/{target}").get("bytes_by_part", {})
-        if parts:
-            yield from textwrap.wrap(f"{target}: {in_parts(parts)}", NARROW, subsequent_indent="  ")
+        path = f"quality/auto-opt/{target}"
+        with as_written(results.root / f"results/{path}.json"):
+            parts = results.read(path).get("bytes_by_part", {})
+            said = f"{target}: {in_parts(parts)}" if parts else ""
+        yield from textwrap.wrap(said, NARROW, subsequent_indent="  ")
 
 
 def stages(results: Results, did: Mapping[str, str]) -> Iterator[str]:
     """Seconds, memory and speed by stage, from results/cost; what this run did with it first."""
-    pipeline = yaml.safe_load((results.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    pipeline = read_stages(results.root / "dvc.yaml")
     order = {stage: number for number, stage in enumerate(pipeline)}
     rows = []
     for stage in sorted(did or results.lock, key=lambda stage: order.get(stage.partition("@")[0], len(order))):

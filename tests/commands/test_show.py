@@ -10,7 +10,7 @@ from example_run import params_of
 from test_run import Project, project  # noqa: F401 - a fixture
 
 from olivepress.core.errors import PressError
-from olivepress.results.reader import read
+from olivepress.results.reader import read, read_stages
 from olivepress.results.stale import stale_stages
 from olivepress.tools import show
 from olivepress.tools.run import conclude, count, repro
@@ -214,3 +214,20 @@ def test_without_a_run_the_command_says_what_to_do(project: Project) -> None:  #
     done = CliRunner().invoke(show.main)
     assert done.exit_code == 1
     assert "nothing has run here" in done.output
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "null", '"x"', "[" * 100_000, "{"])
+def test_answers_that_no_stage_wrote_are_named(root: Path, text: str) -> None:
+    (root / "results/answers/cpu-int4/travel.json").write_text(text)
+    with pytest.raises(PressError, match=r"results/answers/cpu-int4/travel\.json: "):
+        read(root, set()).answers("cpu-int4")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "stages:\n", "stages: [a]\n", "a: [\n", "<<<<<<< HEAD\nstages: {}\n=======\n"]
+)
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock"])
+def test_what_is_no_pipeline_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PressError, match=rf"{name}: is no {name} of DVC's"):
+        read_stages(tmp_path / name)

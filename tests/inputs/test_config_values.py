@@ -52,6 +52,8 @@ WRONG = [
     ("eos_token_id", [0, "4"], "eos_token_id is [0, '4'], expected a token's id"),
     ("eos_token_id", -7, "eos_token_id is -7"),
     ("pad_token_id", 2048, "pad_token_id is 2048"),
+    ("bos_token_id", 2048, "bos_token_id is 2048, expected ids below vocab_size 2048"),
+    ("of_my_own", dict.fromkeys(map(str, range(70_000)), 1), "of_my_own is '70,000 keys', expected at most 65,536"),
     ("pad_token_id", "<pad>", "pad_token_id is '<pad>'"),
     ("rope_parameters", [1], "rope_parameters is [1], expected an object"),
     ("rope_parameters", {"rope_type": 3}, "rope_parameters.rope_type is 3"),

@@ -285,6 +285,11 @@ def test_what_the_template_leaves_out_beside_the_contents_is_counted(tokenizer):
         ("{% set f = '%Y' %}{{ messages[0]['content'] }}{{ strftime_now(f) }}", "writes today's date"),
         ("{% set now = strftime_now %}{{ messages[0]['content'] }}{{ now('%d %B') }}", "writes today's date"),
         ("{{ messages[0]['content'] }}{{ [1, 2, 3] | map('string') | join(strftime_now ('%Y')) }}", "today's date"),
+        ("{{ messages[0]['content'] }}{{ ['hi', 'hello'] | random }}", "draws lots"),
+        ("{{ messages[0]['content'] }}{{ [['hi', 'hello']] | map('random') | join }}", "draws lots"),
+        ("{{ messages[0]['content'] }}{{ lipsum(1) }}", "draws lots"),
+        ("{{ messages[0]['content'] }}{{ messages[0]['content'].strip }}", "writes '<built-in method strip of str"),
+        ("{{ messages | map(attribute='content') }}", "writes '<generator object"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_named_in_bounded_time(tokenizer, monkeypatch, template, expected):
@@ -350,6 +355,11 @@ def test_a_tokenizer_that_waits_for_a_row_is_named_with_it(tokenizer, monkeypatc
 )
 def test_a_row_that_a_template_cannot_render_is_named(tokenizer, template, expected):
     assert expected in error(encoder(tokenizer, template), Row("x:1", TALK))
+
+
+def test_what_looks_like_an_object_in_a_row_is_its_own(tokenizer):
+    row = row_of("what is <function f at 0x7f00>?", "a function at a place")
+    assert spans(encoder(tokenizer), row) == ["a function at a place<|end|>"]
 
 
 def test_a_date_is_what_the_params_say(tokenizer):

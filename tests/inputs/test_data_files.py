@@ -200,6 +200,11 @@ def test_a_file_of_rows_of_another_kind_is_named(write, start, kind):
     assert error(path).startswith(f"{path}: {kind}")
 
 
+def test_a_pointer_of_git_lfs_holds_no_rows(write):
+    with pytest.raises(PressError, match="a pointer of Git LFS"):
+        kind_of(write("a.jsonl", f"version https://git-lfs.example/spec/v1\noid sha256:{'a' * 64}\nsize 4\n"))
+
+
 def test_json_lines_under_the_name_of_another_kind_are_read(write):
     assert rows(write("rows.csv", '{"a": "b, c"}\n{"a": "d"}\n')) == [{"a": "b, c"}, {"a": "d"}]
 

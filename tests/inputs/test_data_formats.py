@@ -96,6 +96,11 @@ def test_columns_rename_and_what_is_not_used_is_counted():
     assert reader.unused == {"source": 2}
 
 
+def test_two_columns_of_one_name_are_refused():
+    with pytest.raises(PressError, match=r"columns: 'text' is there twice"):
+        check_columns({"prompt": "text", "response": "text"}, None)
+
+
 def test_columns_of_unknown_fields_are_refused():
     with pytest.raises(PressError, match=r"columns.promt: no such field. There are"):
         check_columns({"promt": "question"}, None)

@@ -87,7 +87,7 @@ REFUSED = {
     "sheet.xlsx": (b"PK\3\4" + bytes(range(250)), ": packed (zip)"),
     "pickle.jsonl": (b"\x80\x04\x95" + bytes(range(250)), ":1: byte 1 of the line is 0x80"),
     "page.jsonl": ("<html>404</html>\n", ":1: column 1: broken JSON"),
-    "pointer.jsonl": ("version https://git-lfs\noid sha256:0\nsize 9\n", ":1: column 1: broken JSON"),
+    "pointer.jsonl": ("version https://git-lfs\noid sha256:0\nsize 9\n", ": a pointer of Git LFS"),
     "mark-alone.csv": (b"\xef\xbb\xbf", ": the data set is empty"),
     "header-alone.csv": ("prompt,response\n", ": the data set is empty"),
     # JSON
@@ -397,6 +397,12 @@ SPOILED = {
     "dead link": (lambda folder: (folder / "c.jsonl").symlink_to("nowhere"), "c.jsonl: not there"),
     "link to itself": (lambda folder: (folder / "c.jsonl").symlink_to("c.jsonl"), "c.jsonl: not there"),
     "empty file": (lambda folder: (folder / "c.jsonl").touch(), "c.jsonl: the data set is empty"),
+    "fifo that says how": (lambda folder: os.mkfifo(folder / "dataset.yaml"), "dataset.yaml: not a file"),
+    "folder that says how": (lambda folder: (folder / "dataset.yaml").mkdir(), "dataset.yaml: not a file"),
+    "dead link that says how": (
+        lambda folder: (folder / "dataset.yaml").symlink_to("nowhere"),
+        "dataset.yaml: not there",
+    ),
 }
 
 

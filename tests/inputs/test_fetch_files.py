@@ -68,6 +68,13 @@ def test_a_file_that_is_too_large_is_refused_unread(base, tmp_path, name, size):
         fetch_checkpoint(str(base), tmp_path / "out", trust_remote_code=False)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "LICENSE"])
+def test_a_pointer_of_git_lfs_is_not_the_file(base, tmp_path, name):
+    (base / name).write_text(f"version https://git-lfs.example/spec/v1\noid sha256:{'a' * 64}\nsize 4000000000\n")
+    with pytest.raises(PressError, match=rf"{name}: a pointer of Git LFS, .*: run git lfs pull there"):
+        fetch_checkpoint(str(base), tmp_path / "out", trust_remote_code=False)
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_an_adapter_in_a_model_folder_would_load_another_base(base, tmp_path, name):
     (base / name).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "press/other"}))

@@ -65,6 +65,11 @@ def test_a_length_that_is_no_number_is_found_by_the_first_text(base):
     assert "its tokenizer fails on a text" in error(base(("tokenizer_config.json", {"model_max_length": "long"})))
 
 
+def test_a_tokenizer_that_takes_control_tokens_for_text_is_refused(base):
+    message = error(base(("tokenizer_config.json", {"split_special_tokens": True})))
+    assert "tokenizer_config.json: split_special_tokens is set" in message
+
+
 def test_a_tokenizer_that_draws_lots_is_refused(base):
     folder = base()
     path = folder / "tokenizer.json"

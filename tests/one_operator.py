@@ -1,7 +1,8 @@
-"""A session of one node, for the tests of the native operators on a CPU."""
+"""A session of one node, and weights as MatMulNBits packs them, for the tests of the native operators."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnxruntime
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
@@ -14,8 +15,9 @@ def session(
     threads: int,
     weights: Sequence[TensorProto] = (),
     outputs: Sequence[int] = (),
+    provider: str = "CPUExecutionProvider",
 ) -> onnxruntime.InferenceSession:
-    """``node`` with the library loaded: ``weights`` are its constant inputs, its outputs of any shape.
+    """``node`` with the library for ``provider`` loaded: ``weights`` are its constant inputs, its outputs of any shape.
 
     ``outputs``: their types, float32 by default.
     """
@@ -25,6 +27,14 @@ def session(
     domains = [helper.make_opsetid("", 21), helper.make_opsetid(node.domain, 1)]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.register_custom_ops_library(str(check_library()))
+    options.register_custom_ops_library(str(check_library(provider)))
     model = helper.make_model(graph, opset_imports=domains, ir_version=10)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[provider])
+
+
+def packed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Integers [N, ..] of 4 or 8 bits: of 4 two a byte, the first in the low half, each row from a byte of its own."""
+    if bits == 8:
+        return values
+    values = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
+    return values[:, ::2] | values[:, 1::2] << 4

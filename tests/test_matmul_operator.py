@@ -28,19 +28,12 @@ class Weights:
         self.scales = RNG.uniform(0.5, 2, (n, k // block)).astype(np.float32)
         self.zeros = RNG.integers(0, 1 << bits, (n, k // block), np.uint8)
 
-    def packed(self, values: np.ndarray) -> np.ndarray:
-        """4 bits: two a byte, the first in the low half, each row from a byte of its own."""
-        if self.bits == 8:
-            return values
-        values = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
-        return values[:, ::2] | values[:, 1::2] << 4
-
     def session(self, domain: str, threads: int = 2) -> onnxruntime.InferenceSession:
         blocks = self.k // self.block
         inputs = {
-            "weights": self.packed(self.integers).reshape(self.n, blocks, -1),
+            "weights": one_operator.packed(self.integers, self.bits).reshape(self.n, blocks, -1),
             "scales": self.scales,
-            "zeros": self.packed(self.zeros),
+            "zeros": one_operator.packed(self.zeros, self.bits),
         }
         if self.bits == 4:
             inputs |= {"scales": self.scales.ravel(), "zeros": inputs["zeros"].ravel()}

@@ -24,8 +24,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
 T = TypeVar("T")
 
 SECONDS = 10
@@ -87,6 +85,13 @@ def bounded(memory: int | None) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def crash_quietly() -> None:
+    """From here on this process leaves no core file, and neither Python nor a library prints how it ends."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    faulthandler.disable()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def too_large(memory: int | None) -> TooMuch:
@@ -154,6 +159,8 @@ def each_apart(
 
 
 def _processor_seconds(pid: int) -> float:
+    import psutil  # which an installation that only answers does not have
+
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.Error:  # it has ended, and what it said is read
@@ -170,9 +177,7 @@ def _say(function: Callable[[], Iterable[Any]], memory: int | None, heard: Conne
     heard.close()  # so that this process ends with the other one: nobody else reads
     for number in (signal.SIGTERM, signal.SIGINT):  # not as a stage answers them: there is nothing to bring back here
         signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    faulthandler.disable()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries print while they crash; the error says it in words
+    crash_quietly()
     gc.freeze()  # what is here already is not looked at, page by page, for what can go
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a fork has none of the threads that it would ask
     try:

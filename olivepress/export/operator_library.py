@@ -17,11 +17,11 @@ VERSION = "1.3.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "3c15f32d5cdeb98ace5555fa822ad8284b47a84711aa9544687d47bc0415f1d9",
+        "c48128b7aeade70a05dbc4323525375ca3a3c5ab45000e1f64d0697dc129123b",
         "0ec8b6b32f54c43ada9c1486babb83f04c360f30d1eee9730c8e67a1a3f0bf89",
     ),
     "aarch64": (
-        "1e1b3071ec45571dcc65f80cdabf69fc22ec025e646873c8038af9ef5b9d0891",
+        "4c14dfc957c31e768d39b216244c4bb6cbf494796a2a612bd3ba3125c317ec35",
         "d786e7597bae5f1ec3b17f79eeb47477766be139049d5edbead564b1c49500cc",
     ),
 }

@@ -4,24 +4,20 @@ Both are somebody else's, and GenAI's reader of them is native code: a template 
 may be nested so deep that its reader crashes. Python cannot interrupt any of it.
 """
 
-import faulthandler
 import json
 import os
-import resource
 import signal
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivepress.core.errors import PressError
+from olivepress.core.limits import MEMORY, bounded, crash_quietly
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
 
 SECONDS = 5  # of processor; the largest tokenizers take one
 WAIT = 60  # seconds by the clock
-MEMORY = 2**30
 PROBE = json.dumps([{"role": "user", "content": "Q"}])
 
 
@@ -51,20 +47,15 @@ def _try(model: "og.Model") -> None:
 
     status = 0
     try:
-        faulthandler.disable()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries print while they crash
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-        if sys.platform == "linux":
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            with suppress(ValueError):  # a lower limit is set already
-                resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        crash_quietly()
         for timer, number, seconds in (
             (signal.ITIMER_PROF, signal.SIGPROF, SECONDS),
             (signal.ITIMER_REAL, signal.SIGALRM, WAIT),
         ):
             signal.signal(number, signal.SIG_DFL)
             signal.setitimer(timer, seconds)
-        og.Tokenizer(model).apply_chat_template(PROBE, add_generation_prompt=True)
+        with bounded(MEMORY):
+            og.Tokenizer(model).apply_chat_template(PROBE, add_generation_prompt=True)
     except MemoryError:
         status = 1
     except Exception as error:  # a tokenizer that is none, say

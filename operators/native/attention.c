@@ -17,8 +17,6 @@
 
 #include "operators.h"
 
-enum { WORTH_A_THREAD = 1 << 16 };  // operations below which waking the other threads takes longer than it wins
-
 #define REFUSED(what) failure(api, "Olive Press's GroupQueryAttention: " what)
 
 typedef struct Inputs {
@@ -77,13 +75,6 @@ static OrtStatus *check(const Kernel *k, const Inputs *in) {
   return cos->shape[0] < total ? REFUSED("cos and sin have fewer positions than the total length") : NULL;
 }
 
-// Run the tasks, each on the first thread that is free, if there is enough to do.
-static OrtStatus *run(const OrtKernelContext *context, Task *task, size_t tasks, size_t operations, Attention *a) {
-  if (tasks > 1 && operations >= WORTH_A_THREAD) return api->KernelContext_ParallelFor(context, task, tasks, tasks, a);
-  for (size_t i = 0; i < tasks; ++i) task(a, i);
-  return NULL;
-}
-
 static OrtStatus *compute(const OrtKernelContext *context, Attention *a, size_t total) {
   const AttentionLoops *loops = processor()->attention;
   const size_t caches = a->batch * a->kv_heads, heads = caches * a->group, queries = heads * a->tokens * a->size;
@@ -96,12 +87,14 @@ static OrtStatus *compute(const OrtKernelContext *context, Attention *a, size_t 
   a->shares = scratch + queries;
   a->sums = a->shares + shares * a->size;
   OrtStatus *status = NULL;
-  if (a->past_keys || a->past_values) status = run(context, loops->copy, caches, caches * a->capacity * a->size, a);
-  if (!status) status = run(context, loops->place, a->batch * place_tasks(a), 4 * queries, a);
+  if (a->past_keys || a->past_values)
+    status = run(context, loops->copy, caches, ONE_BY_ONE, caches * a->capacity * a->size, a);
+  if (!status) status = run(context, loops->place, a->batch * place_tasks(a), ONE_BY_ONE, 4 * queries, a);
   const size_t operations = 2 * queries * total;
-  if (!status && few) status = run(context, loops->share, caches * a->tokens * share_tasks(a), operations, a);
-  if (!status && few) status = run(context, loops->join, caches * a->tokens, shares * a->size, a);
-  if (!status && !few) status = run(context, loops->tile, caches * tile_tasks(a), operations, a);
+  if (!status && few)
+    status = run(context, loops->share, caches * a->tokens * share_tasks(a), ONE_BY_ONE, operations, a);
+  if (!status && few) status = run(context, loops->join, caches * a->tokens, ONE_BY_ONE, shares * a->size, a);
+  if (!status && !few) status = run(context, loops->tile, caches * tile_tasks(a), ONE_BY_ONE, operations, a);
   free(scratch);
   return !status && a->failed ? REFUSED("out of memory") : status;
 }

@@ -16,16 +16,7 @@
 #include "cpu.h"
 #include "operators.h"
 
-enum { WORTH_A_THREAD = 1 << 16 };  // operations below which waking the other threads takes longer than it wins
-
 static const Loops *loops(void) { return processor()->loops; }
-
-// Run the tasks, on the session's threads if there is enough to do.
-static OrtStatus *run(const OrtKernelContext *context, Task *task, size_t tasks, size_t operations, void *w) {
-  if (tasks > 1 && operations >= WORTH_A_THREAD) return api->KernelContext_ParallelFor(context, task, tasks, 0, w);
-  for (size_t i = 0; i < tasks; ++i) task(w, i);
-  return NULL;
-}
 
 // x·Aᵀ, then ``part`` for every part of ``width`` columns, then ``token``, if there is one, for every token.
 static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, size_t width, Task *token) {
@@ -35,9 +26,9 @@ static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, 
   if (!scratch) return failure(api, "Olive Press's LoRA operator: out of memory");
   w->t = scratch;
   w->squares = scratch + w->tokens * w->rank;
-  OrtStatus *status = run(context, loops()->down, blocks * row_tasks, w->tokens * w->rank * w->k, w);
-  if (!status) status = run(context, part, blocks * w->chunks, w->tokens * (w->rank + 4) * w->n, w);
-  if (!status && token) status = run(context, token, w->tokens, w->tokens * w->n, w);
+  OrtStatus *status = run(context, loops()->down, blocks * row_tasks, IN_BATCHES, w->tokens * w->rank * w->k, w);
+  if (!status) status = run(context, part, blocks * w->chunks, IN_BATCHES, w->tokens * (w->rank + 4) * w->n, w);
+  if (!status && token) status = run(context, token, w->tokens, IN_BATCHES, w->tokens * w->n, w);
   free(scratch);
   return status;
 }
@@ -111,9 +102,9 @@ OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context) {
   p.sums = scratch + p.tokens * p.stride;
   p.integers = (int8_t *)(p.sums + p.tokens * p.stride);
   const Products *products = processor()->products;
-  OrtStatus *status = run(context, products->quantize, p.tokens, p.tokens * p.k, &p);
-  if (!status)
-    status = run(context, products->product, (p.n + ROWS_A_PRODUCT - 1) / ROWS_A_PRODUCT, p.tokens * p.n * p.k, &p);
+  OrtStatus *status = run(context, products->quantize, p.tokens, IN_BATCHES, p.tokens * p.k, &p);
+  const size_t tasks = (p.n + ROWS_A_PRODUCT - 1) / ROWS_A_PRODUCT;
+  if (!status) status = run(context, products->product, tasks, IN_BATCHES, p.tokens * p.n * p.k, &p);
   free(scratch);
   return status;
 }

@@ -10,6 +10,9 @@ enum { LANES = 16 };
 enum { LANES = 8 };
 #endif
 
+// Inlined with constants for its counts, so that its sums stay in registers.
+#define UNROLLED __attribute__((always_inline)) static inline
+
 enum {
   TOKENS = 4,       // that share what is read of A and B
   ROWS = 4,         // of A or B at a time

@@ -9,9 +9,6 @@ typedef float Lanes __attribute__((vector_size(4 * LANES)));
 typedef _Float16 HalfLanes __attribute__((vector_size(2 * LANES)));
 typedef int IntLanes __attribute__((vector_size(4 * LANES)));
 
-// Inlined with constants for its counts, so that its sums stay in registers.
-#define UNROLLED __attribute__((always_inline)) static inline
-
 static inline Lanes load(const float *from) {
   Lanes lanes;
   memcpy(&lanes, from, sizeof lanes);

@@ -15,8 +15,6 @@
 #include <arm_neon.h>
 #endif
 
-#define UNROLLED __attribute__((always_inline)) static inline
-
 // BYTES of a vector
 #ifdef __AVX512VNNI__
 enum { BYTES = 64 };

@@ -147,7 +147,7 @@ UNROLLED void one_token(const Product *p, size_t row, size_t token, const size_t
     const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
     for (size_t i = 0; i < end; ++i) {
       const size_t at = (b + i) * bytes;
-      for (size_t line = 0; line < ROWS_ONE * bytes; line += 64) 
+      for (size_t line = 0; line < ROWS_ONE * bytes; line += 64)
         __builtin_prefetch(later + at * ROWS_ONE + line, 0, 2);
       const __m256 whole = _mm256_cvtepi32_ps(dots(from, at, x + (b + i) * block, bits, block));
       y = _mm256_fnmadd_ps(shifts[i], _mm256_set1_ps(sums[b + i]), y);

@@ -21,6 +21,18 @@ typedef struct Kernel {
     if (status_) return status_;  \
   } while (0)
 
+typedef enum { IN_BATCHES, ONE_BY_ONE } Sharing;  // many tasks for a thread at once, or the next for the first free one
+
+// Run the tasks, on the session's threads if there is enough to do.
+static inline OrtStatus *run(const OrtKernelContext *context, void (*task)(void *, size_t), size_t tasks,
+                             Sharing sharing, size_t operations, void *work) {
+  enum { WORTH_A_THREAD = 1 << 16 };  // operations below which waking the other threads takes longer than it wins
+  if (tasks > 1 && operations >= WORTH_A_THREAD)
+    return api->KernelContext_ParallelFor(context, task, tasks, sharing == ONE_BY_ONE ? tasks : 0, work);
+  for (size_t i = 0; i < tasks; ++i) task(work, i);
+  return NULL;
+}
+
 // x [.., K], A [rank, K] and B [rank, N] go together: an adapter file may hold any, or one without the other.
 static inline OrtStatus *check_shapes(const Tensor *x, const Tensor *a, const Tensor *b) {
   if (a->dimensions == 2 && b->dimensions == 2 && a->shape[0] == b->shape[0] && x->dimensions &&

@@ -1,4 +1,5 @@
-// Which of the variants of cpu_loops.c, matmul_loops.c and attention_loops.c runs on this processor; hatch_build.py compiles them.
+// Which of the variants of cpu_loops.c, matmul_loops.c and attention_loops.c runs on this processor; hatch_build.py
+// compiles them.
 
 #include "attention.h"
 

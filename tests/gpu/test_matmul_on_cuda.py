@@ -1,11 +1,10 @@
 """The products with int4 and int8 weights on a GPU: against float64, for few tokens and for many."""
 
 import numpy as np
+import one_operator
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-
-from olivepress.export.operator_library import check_library
 
 FEW = 32  # tokens that are multiplied with the weights as they are (cuda.c)
 TOKENS = (1, 2, 7, 8, 9, 16, 17, FEW, FEW + 1, 100)
@@ -24,33 +23,18 @@ class Weights:
         difference = self.integers.reshape(n, -1, block).astype(np.float64) - self.zeros[..., None]
         self.values = (difference * self.scales[..., None]).reshape(n, k)
 
-    def packed(self, values: np.ndarray) -> np.ndarray:
-        """4 bits: two a byte, the first in the low half, each row from a byte of its own."""
-        if self.bits == 8:
-            return values
-        values = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
-        return values[:, ::2] | values[:, 1::2] << 4
-
     def session(self) -> onnxruntime.InferenceSession:
         inputs = {
-            "weights": self.packed(self.integers).reshape(self.n, self.k // self.block, -1),
+            "weights": one_operator.packed(self.integers, self.bits).reshape(self.n, self.k // self.block, -1),
             "scales": self.scales,
-            "zeros": self.packed(self.zeros),
+            "zeros": one_operator.packed(self.zeros, self.bits),
         }
         attributes = {"K": self.k, "N": self.n, "bits": self.bits, "block_size": self.block}
         node = helper.make_node("MatMulNBits", ["x", *inputs], ["y", "w"], domain="olivepress.cuda", **attributes)
-        graph = helper.make_graph(
-            [node],
-            "one",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, "tokens", self.k])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT16, None)],
-            [numpy_helper.from_array(value, name) for name, value in inputs.items()],
-        )
-        options = onnxruntime.SessionOptions()
-        options.register_custom_ops_library(str(check_library("CUDAExecutionProvider")))
-        domains = [helper.make_opsetid("", 21), helper.make_opsetid(node.domain, 1)]
-        model = helper.make_model(graph, opset_imports=domains, ir_version=10)
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CUDAExecutionProvider"])
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, "tokens", self.k])
+        weights = [numpy_helper.from_array(value, name) for name, value in inputs.items()]
+        types = [TensorProto.FLOAT16, TensorProto.FLOAT16]
+        return one_operator.session(node, [x], 1, weights, types, "CUDAExecutionProvider")
 
 
 # 16 rows at a time, of which the last may be too many; rows for four warps and for eight; uneven shares of a row

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 from olivepress.core import lacks
 from olivepress.core.errors import PressError
@@ -43,6 +44,11 @@ class PanicException(BaseException):
         (OSError(errno.ENOMEM, "x"), "memory runs out"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), "memory runs out"),
         (RuntimeError("std::bad_alloc"), "memory runs out"),
+        (
+            RuntimeException("BFCArena: Failed to allocate memory for requested buffer of size 9"),
+            "memory runs out",
+        ),
+        (Fail("[ONNXRuntimeError] : 1 : FAIL : GetFileLength failed: Too many open files"), "too many open files"),
         (RuntimeError("can't start new thread"), "memory runs out"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory runs out"),
     ],
@@ -56,7 +62,13 @@ def test_what_lacks_is_said(error, said):
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.EIO, "x"), ValueError("No space left on device"), KeyError("memory"), RuntimeError("shapes differ")],
+    [
+        OSError(errno.EIO, "x"),
+        ValueError("No space left on device"),
+        KeyError("memory"),
+        RuntimeError("shapes differ"),
+        Fail("shapes differ"),
+    ],
 )
 def test_what_is_no_lack_stays_what_it_is(error):
     assert lack(error) is None

@@ -40,6 +40,8 @@ WORDS = {
 
 # Of libraries in Rust: safetensors' own error, and what becomes of a panic, which is no Exception.
 FOREIGN = ("SafetensorError", "PanicException")
+# Whose errors (Fail, RuntimeException, ...) derive from Exception alone.
+FOREIGN_PACKAGE = "onnxruntime"
 
 
 def lack(error: BaseException) -> str | None:
@@ -48,11 +50,16 @@ def lack(error: BaseException) -> str | None:
         number = errno.ENOMEM if isinstance(one, MemoryError) else getattr(one, "errno", None)
         if number in LACKS and not isinstance(one, PressError):
             return LACKS[number].format(_where(one))
-        if isinstance(one, (OSError, RuntimeError, ImportError, sqlite3.Error)) or type(one).__name__ in FOREIGN:
+        if isinstance(one, (OSError, RuntimeError, ImportError, sqlite3.Error)) or _foreign(type(one)):
             said = next((number for number, words in WORDS.items() if words.search(str(one))), None)
             if said:
                 return LACKS[said].format(_where(one))
     return None
+
+
+def _foreign(kind: type[BaseException]) -> bool:
+    """By name: to import these libraries for it would take a second in each command."""
+    return kind.__name__ in FOREIGN or kind.__module__.partition(".")[0] == FOREIGN_PACKAGE
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -9,6 +9,7 @@ from olivepress.core.artifact import MODEL
 from olivepress.core.end_tokens import end_tokens
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import need_memory
+from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_json
 from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
 from olivepress.core.stage import InFile, InFolder, Out, stage
@@ -53,6 +54,7 @@ from olivepress.modeling.olive_pass import PROVIDERS
 @click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
 @click.option("--texts", type=InFile, help="JSON lines: texts on which the runtime's tokenizer is compared.")
 @click.option("--params", type=InFile, help="params.yaml: --texts is its quantize.calibration_data.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
 @click.option("--quality", type=Out, required=True, help="JSON: sizes.")
@@ -70,11 +72,13 @@ def main(
     cuda_graph: bool,
     texts: Path | None,
     params: Path | None,
+    threads: int,
     trust_remote_code: bool,
     out: Path,
     quality: Path,
 ) -> dict[str, float]:
     """Write model.onnx, its data, genai_config.json and the tokenizer to OUT, once it computes what MODEL does."""
+    take_threads(threads)
     if (lm_head == "mixed") != (embedding == "mixed"):
         raise PressError(
             f"embedding: found {embedding} with lm_head {lm_head}, expected mixed in both: they are cut alike."

@@ -6,6 +6,7 @@ import click
 
 from olivepress.core.checkpoint import weight_bytes
 from olivepress.core.lacks import need_memory
+from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_csv, write_json
 from olivepress.core.prepared import read_preferences, read_prepared
 from olivepress.core.stage import InFolder, Number, Out, stage
@@ -49,6 +50,7 @@ from olivepress.finetune.parallel import PARALLEL
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
 @click.option("--processes", type=click.IntRange(1), default=1, help="Processes that share a batch; one a GPU.")
 @click.option("--parallel", type=click.Choice(PARALLEL), default="none", help="How they do: see docs/azure.md.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the PEFT adapter.")
 @click.option("--quality", type=Out, required=True, help="JSON: losses and size.")
@@ -58,6 +60,7 @@ from olivepress.finetune.parallel import PARALLEL
 def main(
     model: Path,
     data: Path,
+    threads: int,
     trust_remote_code: bool,
     out: Path,
     quality: Path,
@@ -67,6 +70,7 @@ def main(
     **settings: str | int | float | bool,
 ) -> None:
     """Write a plain PEFT adapter to OUT, the best by held-out loss, with its loss curves."""
+    take_threads(threads)
     need_memory(weight_bytes(model), str(model))
     read = read_preferences if settings["method"] == "dpo" else read_prepared
     train, held_out = (read(data / f"{side}.jsonl") for side in ("train", "held_out"))

@@ -8,6 +8,7 @@ import click
 from olivepress.core import checkpoint
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import need_memory
+from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, sha256, write_json
 from olivepress.core.pretrained import load_config
 from olivepress.core.stage import InFile, InFolder, Out, stage
@@ -38,6 +39,7 @@ from olivepress.quantize.olive import PASSES, quantize_olive
 @click.option("--sequence-length", type=click.IntRange(16), default=512, help="Tokens in each.")
 @click.option("--seed", type=int, default=0, help="Order in which calibration rows are taken.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the quantized checkpoint.")
 @click.option("--inputs", type=Out, help="JSON: the calibration data and its SHA-256.")
@@ -55,12 +57,14 @@ def main(
     sequence_length: int,
     seed: int,
     device: str,
+    threads: int,
     trust_remote_code: bool,
     out: Path,
     inputs: Path | None,
     quality: Path,
 ) -> None:
     """Write an ordinary Hugging Face checkpoint with int4 (or int8) weights to OUT."""
+    take_threads(threads)
     before = checkpoint.check(base)
     if algorithm == "awq" and bits != "4":
         raise PressError(f"quantize.bits: awq packs 4 bits, not {bits}. Use rtn, gptq or kquant for 8.")

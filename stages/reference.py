@@ -6,6 +6,7 @@ import click
 
 from olivepress.core.checkpoint import weight_bytes
 from olivepress.core.lacks import need_memory
+from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.template import unescape
@@ -28,6 +29,7 @@ from olivepress.evaluate.scores import SCORES, Scores
 @click.option("--answer-tokens", type=click.IntRange(1), default=48, help="Tokens of an answer at most.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="PyTorch's.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="PyTorch's.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder: rows, what each step scores on each, likeliest tokens.")
 def main(
@@ -43,10 +45,12 @@ def main(
     answer_tokens: int,
     dtype: str,
     device: str,
+    threads: int,
     trust_remote_code: bool,
     out: Path,
 ) -> None:
     """Write to OUT what each step scores on DATA and what the adapter scores on the rows of GENERAL."""
+    take_threads(threads)
     need_memory(weight_bytes(quantized), str(quantized))
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     settings = TorchSettings(dtype, device, trust_remote_code)

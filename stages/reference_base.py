@@ -7,6 +7,7 @@ import click
 from olivepress.core.checkpoint import weight_bytes
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import need_memory
+from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output
 from olivepress.core.params import load_params
 from olivepress.core.stage import InFile, InFolder, Out, stage
@@ -31,6 +32,7 @@ from olivepress.evaluate.reference import measured
 @click.option("--answer-tokens", type=click.IntRange(1), default=48, help="Tokens of an answer at most.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", help="PyTorch's.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="PyTorch's.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder: rows, what each step scores on each, likeliest tokens.")
 def main(
@@ -45,10 +47,12 @@ def main(
     answer_tokens: int,
     dtype: str,
     device: str,
+    threads: int,
     trust_remote_code: bool,
     out: Path,
 ) -> None:
     """Write to OUT what base and quantized model score on GENERAL_DATA, and what the base answers."""
+    take_threads(threads)
     need_memory(weight_bytes(quantized), str(quantized))
     known = load_params(params) if params else None
     data = general_data or (known and Path(known.evaluate.general_data))  # its name may have blanks and quotes

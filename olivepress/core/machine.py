@@ -43,6 +43,18 @@ def processor() -> str:
     return next(names, platform.machine())
 
 
+def take_threads(number: int) -> None:
+    """Let PyTorch compute on the CPU with ``number`` threads, whatever the machine has; 0: one for each of its cores.
+
+    Long sums are shared out among the threads, so with another number of them the last bits are others. By itself MKL
+    takes no more threads than there are cores; after this call of PyTorch's, it takes as many as it is told.
+    """
+    if number:
+        import torch
+
+        torch.set_num_threads(number)
+
+
 def used_cuda() -> Any:
     """torch.cuda where this process used it; a stage that did without torch shall not load it for this."""
     torch = sys.modules.get("torch")

@@ -229,6 +229,10 @@ class RemoteCode(Section):
     trust_remote_code: bool
 
 
+class Cpu(Section):
+    threads: Annotated[int, Field(ge=0, le=1024)]
+
+
 class TextFormat(Section):
     template: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_check_template)]
 
@@ -420,6 +424,7 @@ class Params(Section):
     """params.yaml, whole."""
 
     remote_code: RemoteCode
+    cpu: Cpu
     text: TextFormat
     prepare: Prepare
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1, max_length=200)]

@@ -78,13 +78,13 @@ def main(
     quality: Path,
 ) -> dict[str, float]:
     """Write model.onnx, its data, genai_config.json and the tokenizer to OUT, once it computes what MODEL does."""
-    take_threads(threads)
     if (lm_head == "mixed") != (embedding == "mixed"):
         raise PressError(
             f"embedding: found {embedding} with lm_head {lm_head}, expected mixed in both: they are cut alike."
         )
     checkpoint.check(model)
     need_memory(checkpoint.weight_bytes(model), f"{model}, which is repacked in memory,")
+    take_threads(threads)
     graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
     operators = None if graphs == "false" else provider
     possible = default_kv_cache(provider, graphs)

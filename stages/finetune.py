@@ -70,8 +70,8 @@ def main(
     **settings: str | int | float | bool,
 ) -> None:
     """Write a plain PEFT adapter to OUT, the best by held-out loss, with its loss curves."""
-    take_threads(threads)
     need_memory(weight_bytes(model), str(model))
+    take_threads(threads)
     read = read_preferences if settings["method"] == "dpo" else read_prepared
     train, held_out = (read(data / f"{side}.jsonl") for side in ("train", "held_out"))
     watch = Curves(live_metrics, live_plots) if live_metrics and live_plots else None

@@ -64,7 +64,6 @@ def main(
     quality: Path,
 ) -> None:
     """Write an ordinary Hugging Face checkpoint with int4 (or int8) weights to OUT."""
-    take_threads(threads)
     before = checkpoint.check(base)
     if algorithm == "awq" and bits != "4":
         raise PressError(f"quantize.bits: awq packs 4 bits, not {bits}. Use rtn, gptq or kquant for 8.")
@@ -75,6 +74,7 @@ def main(
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # AutoAWQ and Olive take any GPU they see
     need_memory(sum(info.nbytes for info in before.values()), f"{base}, whose weights are quantized in memory,")
+    take_threads(threads)
     load_config(base, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     blocks = calibration_blocks(

@@ -50,8 +50,8 @@ def main(
     out: Path,
 ) -> None:
     """Write to OUT what each step scores on DATA and what the adapter scores on the rows of GENERAL."""
-    take_threads(threads)
     need_memory(weight_bytes(quantized), str(quantized))
+    take_threads(threads)
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     settings = TorchSettings(dtype, device, trust_remote_code)
     own = measured(

@@ -52,8 +52,8 @@ def main(
     out: Path,
 ) -> None:
     """Write to OUT what base and quantized model score on GENERAL_DATA, and what the base answers."""
-    take_threads(threads)
     need_memory(weight_bytes(quantized), str(quantized))
+    take_threads(threads)
     known = load_params(params) if params else None
     data = general_data or (known and Path(known.evaluate.general_data))  # its name may have blanks and quotes
     if data is None or not data.is_file():

@@ -1,4 +1,4 @@
-"""Decode on a CUDA GPU at batch 1: the base, open LoRA inputs, and raw Olive's way.
+"""Decode on a CUDA GPU, at batch 1 or with --rows: the base, open LoRA inputs, and raw Olive's way.
 
 make, export and measure are run one after the other, from the repository's root; docs/log/2026-11-25-decoding.md says
 in which environment. Everything but the results goes to --work, and every result is written when it is there.
@@ -95,8 +95,16 @@ def export(work: Path, provider: str, what: tuple[str, ...]) -> None:
 @click.option("--prompt", "prompt_length", default=128, show_default=True, help="Tokens of the prompt.")
 @click.option("--tokens", default=256, show_default=True, help="Tokens to decode.")
 @click.option("--rounds", default=5, show_default=True)
+@click.option("--rows", multiple=True, type=click.IntRange(1), default=(1,), help="Rows in a batch; may be repeated.")
 def measure(
-    work: Path, provider: str, results: Path, what: tuple[str, ...], prompt_length: int, tokens: int, rounds: int
+    work: Path,
+    provider: str,
+    results: Path,
+    what: tuple[str, ...],
+    prompt_length: int,
+    tokens: int,
+    rounds: int,
+    rows: tuple[int, ...],
 ) -> None:
     """Tokens per second, round robin over models, adapters, and CUDA graphs off and on."""
     find_libraries(provider)
@@ -106,7 +114,7 @@ def measure(
         "bandwidth_gb_per_s": bandwidth() if provider == CUDA else None,
         "cases": {},
     }
-    cases = list(all_cases(work, provider, what))
+    cases = list(all_cases(work, provider, what, rows))
     for case in cases:
         record["cases"][case["name"]] = {"bytes_per_token": case["bytes"], "tokens_per_s": [], "prefill_ms": []}
     runners = load(cases, provider, record)
@@ -184,8 +192,11 @@ def bandwidth() -> float | None:
     return round(float(run.stdout), 1)
 
 
-def all_cases(work: Path, provider: str, what: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Every model, adapter and graph setting that there is a folder for."""
+def all_cases(
+    work: Path, provider: str, what: tuple[str, ...], rows: tuple[int, ...] = (1,)
+) -> Iterator[dict[str, Any]]:
+    """Every model, adapter, number of rows and graph setting that there is a folder for. GenAI captures no graph for
+    several rows (olivepress/runtime/genai.py)."""
     names = what or tuple(path.parent.name for path in sorted(work.glob("*/genai_config.json")))
     for name in names:
         folder = work / name
@@ -199,10 +210,15 @@ def all_cases(work: Path, provider: str, what: tuple[str, ...]) -> Iterator[dict
         if name in OURS:
             for adapter in adapters_of(name):
                 adapters[adapter.replace("-", " ")] = work / f"{name}-{adapter}.onnx_adapter"
-        for graph in (False, True) if provider == CUDA else (False,):
+        settings = [(count, graph) for count in rows for graph in ((False, True) if provider == CUDA else (False,))]
+        for count, graph in settings:
+            if count > 1 and graph:
+                continue
+            batch = f"batch {count}, " if count > 1 else ""
             for adapter, file in adapters.items():
                 yield {
-                    "name": f"{name}, {adapter}, {'graph' if graph else 'no graph'}",
+                    "name": f"{name}, {adapter}, {batch}{'graph' if graph else 'no graph'}",
+                    "rows": count,
                     "folder": folder,
                     "adapter": file,
                     "graph": graph,
@@ -215,6 +231,7 @@ def load(cases: list[dict[str, Any]], provider: str, record: dict[str, Any]) -> 
     import onnxruntime_genai as og
 
     loaded: dict[tuple[Path, bool], tuple[Any, Any]] = {}
+    attached: set[tuple[tuple[Path, bool], Path]] = set()
     runners = {}
     for case in cases:
         key = (case["folder"], case["graph"])
@@ -226,13 +243,14 @@ def load(cases: list[dict[str, Any]], provider: str, record: dict[str, Any]) -> 
                 model = og.Model(config)
                 loaded[key] = model, og.Adapters(model)
             model, adapters = loaded[key]
-            if case["adapter"]:
+            if case["adapter"] and (key, case["adapter"]) not in attached:
                 adapters.load(str(case["adapter"]), case["adapter"].name)
+                attached.add((key, case["adapter"]))
         except RuntimeError as error:
             record["cases"][case["name"]]["error"] = str(error)[:500]
             click.echo(f"{case['name']}: {error}", err=True)
             continue
-        runners[case["name"]] = models.runner(model, adapters, case["adapter"] and case["adapter"].name)
+        runners[case["name"]] = models.runner(model, adapters, case["adapter"] and case["adapter"].name, case["rows"])
     return runners
 
 
@@ -247,10 +265,11 @@ def table(record: dict[str, Any]) -> str:
         if name not in medians:
             rows.append(f"| {name} | {metrics.get('error', 'not measured')[:80]} | | | | |")
             continue
-        base = medians.get(f"base, no adapter, {name.rpartition(', ')[2]}")
+        base = medians.get(f"base, no adapter, {name.split(', ', 2)[2]}")
         share = f"{medians[name] / base:.1%}" if base else ""
         rate = record["bandwidth_gb_per_s"]
-        limit = f"{medians[name] * metrics['bytes_per_token'] / rate / 1e9:.1%}" if rate else ""
+        alone = rate and ", batch " not in name  # rows of a batch read the weights together
+        limit = f"{medians[name] * metrics['bytes_per_token'] / rate / 1e9:.1%}" if alone else ""
         prefill = statistics.median(metrics["prefill_ms"])
         rows.append(
             f"| {name} | {medians[name]:.0f} | {share} | {limit} | {prefill:.1f} | {metrics.get('tokens_as', '')} |"

@@ -215,18 +215,22 @@ def prompt(length: int) -> "np.ndarray":
     return np.random.default_rng(0).integers(16, 272, length).astype(np.int32)
 
 
-def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "Callable[..., tuple]":
-    """A function (prompt length, tokens) -> (tokens per second after the warm-up, seconds of the prompt, tokens)."""
+def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None, rows: int = 1) -> "Callable[..., tuple]":
+    """A function (prompt length, tokens) -> (tokens per second after the warm-up, seconds of the prompt, tokens).
+
+    ``rows`` equal prompts are computed as one batch: the rate is that of all rows, the tokens are the first's.
+    """
+    import numpy as np
     import onnxruntime_genai as og
 
     def run(prompt_length: int, tokens: int) -> tuple[float, float, list[int]]:
         params = og.GeneratorParams(model)
-        params.set_search_options(max_length=prompt_length + tokens, do_sample=False)
+        params.set_search_options(max_length=prompt_length + tokens, do_sample=False, batch_size=rows)
         generator = og.Generator(model, params)
         if adapter:
             generator.set_active_adapter(adapters, adapter)
         start = time.perf_counter()
-        generator.append_tokens(prompt(prompt_length))
+        generator.append_tokens(np.tile(np.asarray(prompt(prompt_length), np.int32), (rows, 1)))
         generator.generate_next_token()
         answer = [int(generator.get_next_tokens()[0])]
         prefill = time.perf_counter() - start
@@ -235,7 +239,7 @@ def runner(model: "og.Model", adapters: "og.Adapters", adapter: str | None) -> "
                 start = time.perf_counter()
             generator.generate_next_token()
             answer.append(int(generator.get_next_tokens()[0]))
-        rate = (len(answer) - WARM_UP) / (time.perf_counter() - start)
+        rate = rows * (len(answer) - WARM_UP) / (time.perf_counter() - start)
         return rate, prefill, answer
 
     return run

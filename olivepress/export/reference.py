@@ -134,13 +134,14 @@ def _stream(
     import torch
 
     name, layers = decoder_layers(model)
-    _load(model, linear_weights(checkpoint, settings, lambda key: not key.startswith(f"{name}.")), "", device)
+    _load(model, linear_weights(checkpoint, settings, lambda key: not key.startswith(f"{name}."), device), "", device)
     model.tie_weights()
     bar = iter(progress(range(len(layers)), "comparing with PyTorch: layers"))
     for number, layer in enumerate(layers):
 
         def load(module: torch.nn.Module, args: Any, prefix: str = f"{name}.{number}.", number: int = number) -> None:
-            _load(module, linear_weights(checkpoint, settings, lambda key: key.startswith(prefix)), prefix, device)
+            weights = linear_weights(checkpoint, settings, lambda key: key.startswith(prefix), device)
+            _load(module, weights, prefix, device)
             adapter.attach(number, prefix, module)
             next(bar, None)
 

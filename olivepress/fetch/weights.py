@@ -4,8 +4,10 @@ transformers gives a tensor that a file lacks random values, and passes over tho
 and the export then computes something else. On the meta device it maps names as it will later, and reads no weight.
 """
 
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from olivepress.core.tensor_file import FLOATS, Stored, is_finite, same_values
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+READERS = min(8, os.cpu_count() or 1)  # of weights at once, each with pieces of 16 MiB in memory
 SECONDS = 120  # to make the model without weights; the largest here takes three
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 QUANTIZED = ("quantization_config", "compression_config")
@@ -46,16 +49,19 @@ def check_weights(folder: Path, config: dict[str, Any], *, trust_remote_code: bo
     else:
         skipped = _compare(folder, found)
     ignored = re.compile("|".join(skipped)) if skipped else None
-    for name, (file, place) in report.progress(found.items(), "tensors", len(found)):
-        if ignored and ignored.search(name):
-            continue
+    read = {name: where for name, where in found.items() if not (ignored and ignored.search(name))}
+    for name, (file, place) in read.items():
         if place.dtype not in FLOATS:
             raise PressError(
                 f"{file}: {name} is {place.dtype}, expected {', '.join(FLOATS)}, since {path.name} has no "
                 "quantization_config. Take the model that was not quantized."
             )
-        if not is_finite(file, place):
-            raise PressError(f"{file}: {name} has a value that is NaN or infinite. Choose another model.")
+    with ThreadPoolExecutor(READERS) as pool:
+        looked = zip(read, pool.map(lambda where: is_finite(*where), read.values()), strict=True)
+        for name, finite in report.progress(looked, "tensors", len(read)):
+            if not finite:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise PressError(f"{read[name][0]}: {name} has a value that is NaN or infinite. Choose another model.")
 
 
 def _refuse_quantized(path: Path, config: dict[str, Any]) -> None:

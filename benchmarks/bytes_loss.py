@@ -84,22 +84,24 @@ def main() -> None:
 @main.command()
 @work_option
 @click.option("--gguf", type=click.Path(exists=True, path_type=Path), required=True, help="SmolLM2's Q4_1 file.")
-def make(work: Path, gguf: Path) -> None:
+@click.option("--untied", is_flag=True, help="Give it a head of its own, which computes what the shared one does.")
+def make(work: Path, gguf: Path, untied: bool) -> None:
     """The float model: float.gguf and float/, the same function as ``gguf`` with weights on no grid."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "float.gguf").exists():
         with timed("moved weights"):
-            move_off_grid(gguf, work / "float.gguf")
+            move_off_grid(gguf, work / "float.gguf", untied=untied)
     if not (work / "float").exists():
         convert(work / "float.gguf", work / "float")
 
 
-def move_off_grid(source: Path, out: Path) -> None:
+def move_off_grid(source: Path, out: Path, *, untied: bool = False) -> None:
     """Write a float16 GGUF that computes what ``source`` does, a Llama whose weights lie on grids of 32 columns.
 
     The channels of the residual stream change places, so that no group has the columns of one that was rounded
     together; that moves the embedding and the head, which nothing can be divided out of. And each input channel of each
-    projection is scaled by a seeded factor, which the norm before it, or the rows before it, are divided by.
+    projection is scaled by a seeded factor, which the norm before it, or the rows before it, are divided by. ``untied``
+    makes the shared head a tensor of its own and scales it in that way, so that it is the embedding no more.
     """
     import gguf
     import numpy as np
@@ -127,6 +129,10 @@ def move_off_grid(source: Path, out: Path) -> None:
         by = factors(len(weights[part["ffn_up"]]))
         weights[part["ffn_up"]] /= by[:, None]
         weights[part["ffn_down"]] *= by
+    if untied:
+        by = factors(len(weights["output_norm.weight"]))
+        weights["output_norm.weight"] /= by
+        weights["output.weight"] = weights["token_embd.weight"] * by
     order = random.permutation(weights["token_embd.weight"].shape[1])
     for name, array in weights.items():
         if name.endswith(("attn_output.weight", "ffn_down.weight")):
@@ -161,13 +167,16 @@ def _write(reader: Any, weights: "dict[str, np.ndarray]", out: Path) -> None:
 
 @main.command()
 @work_option
-def ours(work: Path) -> None:
+@click.option("--only", multiple=True, type=click.Choice(list(OURS)), help="Rows of OURS; default: all.")
+def ours(work: Path, only: tuple[str, ...]) -> None:
     """Quantized checkpoints, and their exports, of every row of OURS."""
     from click.testing import CliRunner
 
     from stages import auto_opt, quantize
 
     for name, case in OURS.items():
+        if only and name not in only:
+            continue
         checkpoint, folder = work / case.checkpoint, work / "ours" / name
         scratch = [f"--{kind}={work / f'scratch-{kind}.json'}" for kind in ("quality", "cost")]
         settings = [f"--base={work / 'float'}", f"--algorithm={case.algorithm}", f"--bits={case.bits}"]

@@ -68,6 +68,8 @@ COMMANDS = {
         "Put a version into a stage: staging, production.",
         "release",
     ),
+    "hub push": ("olivepress.release.hub:push_command", "Publish a release on the Hugging Face hub.", "release"),
+    "hub pull": ("olivepress.release.hub:pull_command", "Bring a version from the Hugging Face hub.", "release"),
     "mlflow export": ("olivepress.tools.mlflow_export:main", "Copy the last run to an MLflow server.", "mlflow"),
     "azure whoami": ("olivepress.tools.azure_whoami:main", "Who is signed in to Azure, to which workspace.", "azure"),
     "azure submit": ("olivepress.tools.azure_job:main", "Run the pipeline as a job on Azure ML compute.", "azure"),
@@ -76,6 +78,7 @@ GROUPS = {
     "data": "Data sets.",
     "remote": "The team's DVC remote.",
     "release": "Versions of the model, and their stages.",
+    "hub": "Releases on the Hugging Face hub.",
     "mlflow": "An MLflow server.",
     "azure": "Azure ML.",
 }

@@ -24,14 +24,17 @@ IDS = np.array([[0, 7, 299], [3, 7, 150]])
 TYPES = {FLOAT: np.float32, HALF: np.float16}
 
 
-def make(path, head, *, tied=True, width=WIDTH, dtype=FLOAT, table=None):
+def make(path, head, *, tied=True, width=WIDTH, dtype=FLOAT, table=None, moved=0.0):
     """ids -> table -> head -> logits as the GenAI builder writes it, the head as ``head`` of HEADS; returns the table.
 
-    The numbers are those of a float16 checkpoint.
+    The numbers are those of a float16 checkpoint. ``moved``: how far each number of a tied head is from the table's,
+    in parts of itself.
     """
     random = np.random.default_rng(0)
     table = random.standard_normal((ROWS, width)).astype(np.float16) if table is None else table
     other = table if tied else random.standard_normal((ROWS, width)).astype(np.float16)
+    if moved:
+        other = (other * (1 + moved * random.standard_normal(other.shape))).astype(np.float16)
     weights = {"model.embed_tokens.weight": table, "lm_head.MatMul.weight": np.ascontiguousarray(other.T)}
     nodes = [
         helper.make_node("Gather", ["model.embed_tokens.weight", "input_ids"], ["rows"], "/model/embed_tokens/Gather"),
@@ -178,6 +181,18 @@ def test_another_table_is_no_tied_one_however_alike_in_shape(path):
     table = make(path, "int8", tied=False)
     apply(path, Embedding("int8"))
     assert np.abs(run(path)[0] - table[IDS]).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("head", "kind", "moved"), [("int8", "int8", 0.005), ("int8", "int4", 0.03), ("int4", "int4", 0.1)]
+)
+def test_a_head_that_was_tied_and_trained_on_is_not_shared(path, head, kind, moved):
+    """Its rows in the place of the embedding's are another model's, by so little that the export's check passed."""
+    make(path, head, moved=moved)
+    apply(path, Embedding(kind))
+    names = {value.name: value.const_value for value in load(path).graph.initializers.values()}
+    weights = next(tensor for name, tensor in names.items() if name.startswith("lm_head.MatMul.weight_Q"))
+    assert place(names["model.embed_tokens.qweight"]) != place(weights)
 
 
 def test_an_odd_number_of_groups_of_int4_is_not_shared(path):

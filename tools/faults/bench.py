@@ -232,7 +232,7 @@ class Bench:
         for path in (run.log, *logs):
             text = path.read_text(encoding="utf-8", errors="replace")
             if TRACEBACK in text:
-                raise Fault(f"{path.name}: a traceback: …{text.strip()[-1500:]!r}")
+                raise Fault(f"{path.name}: a traceback: {text[text.index(TRACEBACK) :][:2500]!r}")
 
     def kept(self) -> None:
         """Fault unless every output that the user had is there, with the bytes that it had."""

@@ -11,6 +11,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.json_document import BadDocument, read_document
 from olivepress.core.jsonl import BadRow, check_characters
 from olivepress.core.template import render_prompt
+from olivepress.runtime.tokenizer_trial import render_bounded
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -84,9 +85,10 @@ def refuse_control(messages: Sequence[Message], pattern: re.Pattern[str] | None)
 
 
 def render_chat(tokenizer: "og.Tokenizer", messages: Sequence[Message]) -> str:
-    """By the chat template that the tokenizer has; PressError if it fails, or leaves the system prompt out."""
+    """By the chat template that the tokenizer has; PressError if it fails, does not end (`render_bounded`), or leaves
+    the system prompt out."""
     try:
-        text = tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+        text = render_bounded(tokenizer, json.dumps(messages))
     except RuntimeError as error:
         raise PressError(f"the model's chat template cannot render these messages: {error}") from error
     if messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:

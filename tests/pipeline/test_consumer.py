@@ -253,6 +253,18 @@ def test_a_chat_template_is_bounded_for_every_question(release, tmp_path, body, 
     assert model.answer("Where is Chicago?", max_new_tokens=2).tokens
 
 
+def test_a_tokenizer_of_another_model_is_seen_at_the_first_question(release, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(release, folder)
+    path = folder / "model/tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"] |= {token: 5000 for token in tokenizer["model"]["vocab"] if "h" in token}
+    path.write_text(json.dumps(tokenizer))
+    model = olivepress.load(folder, verify="none")
+    message = error(model.answer, "Where is Chicago?")
+    assert "the tokenizer has id 5000 for a part of the text, and the model 2048 tokens" in message
+
+
 # --- a text template, everywhere
 
 

@@ -86,7 +86,6 @@ class Bench:
     lock: bytes = b""
     began: float = 0.0  # when the case began
     edits: int = 0
-    threads: dict[str, str] = field(default_factory=lambda: {"OMP_NUM_THREADS": "1"})
 
     @property
     def folder(self) -> Path:
@@ -95,14 +94,13 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **self.threads}
+        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
     # ---- set-up
 
     def fill(self, finished: Path | None) -> None:
         """Copy a finished project, or clone this one and run it; commit what came out."""
         if finished:
-            self.threads = {}  # their number changes the bytes of some stages: as it was where this was made
             shutil.copytree(finished, self.folder, symlinks=True)
         else:
             clone(Path(__file__).parents[2], self.folder)

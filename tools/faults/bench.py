@@ -172,12 +172,15 @@ class Bench:
         return ["--user", f"{os.getuid()}:{os.getgid()}", *(word for one in volumes for word in ("--volume", one))]
 
     @contextmanager
-    def edited(self, stage: str) -> Iterator[None]:
-        """Within the block the stage's script is another, so that the stage is run again."""
+    def edited(self, stage: str, first: str = "") -> Iterator[None]:
+        """Within the block the stage's script is another, so that the stage is run again.
+
+        ``first``: Python code that it runs before all else.
+        """
         path = self.folder / f"stages/{stage}.py"
         before = path.read_bytes()
         self.edits += 1
-        path.write_bytes(before + EDIT.format(number=self.edits).encode())
+        path.write_bytes(first.encode() + before + EDIT.format(number=self.edits).encode())
         try:
             yield
         finally:

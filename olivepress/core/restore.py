@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from olivepress.core import report
 from olivepress.core.errors import PressError
 from olivepress.core.git import content
+from olivepress.core.lacks import raise_handles
 from olivepress.core.outputs import atomic_output
 
 if TYPE_CHECKING:
@@ -124,4 +125,5 @@ def _from_git(path: str, md5: str) -> bool:
 
 
 if __name__ == "__main__":
+    raise_handles()
     print(_restore(os.environ["DVC_STAGE"]))

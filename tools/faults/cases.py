@@ -263,11 +263,13 @@ def handles(stage: str) -> list[Case]:
 
 
 def _handles(bench: Bench, stage: str) -> str:
-    """The stage's process alone has so few; where it does not fail, it makes what it made before."""
+    """The stage's process alone has so few; where it does not fail, it makes what it made before.
+
+    By the soft limit: below a hard one the process that brings outputs back has no more handles either.
+    """
+    limit = "import resource as r\n\nr.setrlimit(r.RLIMIT_NOFILE, ({count}, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
     for count in HANDLES:
-        with bench.edited(
-            stage, f"import resource\n\nresource.setrlimit(resource.RLIMIT_NOFILE, ({count}, {count}))\n"
-        ):
+        with bench.edited(stage, limit.format(count=count)):
             run = bench.start("dvc")
             status = run.wait()
             bench.quiet()

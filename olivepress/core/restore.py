@@ -37,6 +37,7 @@ def brought_back(stage: str) -> str:
     """The same for ``stage``, in this folder; what there is to say of it, nothing if all is there."""
     command = [sys.executable, "-m", "olivepress.core.restore"]
     environment = {**os.environ, "DVC_STAGE": stage}
+    raise_handles()  # their lack may be why the stage fails
     try:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
         return done.stdout.decode().strip()
@@ -125,5 +126,4 @@ def _from_git(path: str, md5: str) -> bool:
 
 
 if __name__ == "__main__":
-    raise_handles()
     print(_restore(os.environ["DVC_STAGE"]))

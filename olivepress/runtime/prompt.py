@@ -1,6 +1,7 @@
 """The text that a model sees for a prompt or a whole conversation, by the template that it was trained with."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from olivepress.core.errors import PressError
 from olivepress.core.json_document import BadDocument, read_document
 from olivepress.core.jsonl import BadRow, check_characters
 from olivepress.core.template import render_prompt
-from olivepress.runtime.tokenizer_trial import render_bounded
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -88,12 +88,20 @@ def render_chat(tokenizer: "og.Tokenizer", messages: Sequence[Message]) -> str:
     """By the chat template that the tokenizer has; PressError if it fails, does not end (`render_bounded`), or leaves
     the system prompt out."""
     try:
-        text = render_bounded(tokenizer, json.dumps(messages))
+        text = _render(tokenizer, json.dumps(messages))
     except RuntimeError as error:
         raise PressError(f"the model's chat template cannot render these messages: {error}") from error
     if messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:
         raise PressError("the model's chat template has no place for a system prompt: put it into the user's words.")
     return text
+
+
+def _render(tokenizer: "og.Tokenizer", messages: str) -> str:
+    if not hasattr(os, "fork"):  # Windows
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    from olivepress.runtime.tokenizer_trial import render_bounded
+
+    return render_bounded(tokenizer, messages)
 
 
 def render_text(template: str, messages: Sequence[Message]) -> str:

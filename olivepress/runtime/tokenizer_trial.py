@@ -48,8 +48,6 @@ def render_bounded(tokenizer: "og.Tokenizer", messages: str) -> str:
     PressError if that takes longer than SECONDS, MEMORY bytes more than this process has, or ends a process, and for
     more than a MiB and sixteen times the messages; RuntimeError is GenAI's own.
     """
-    if not hasattr(os, "fork"):
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=True)
     most = LEAST_ROOM + 16 * len(messages)
     ended, said = _forked(lambda: tokenizer.apply_chat_template(messages, add_generation_prompt=True), most)
     if ended == FAILED:

@@ -16,6 +16,7 @@ import click
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import remove
 from olivepress.core.params import load_params, missing_files
+from olivepress.core.stage import Number
 from olivepress.core.strict_yaml import dotted, read_yaml
 from olivepress.tools import profile
 from olivepress.tools.search import page, speed, written
@@ -81,9 +82,9 @@ def only_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 @click.command()
-@click.option("--max-loss-increase", type=float, help="Nats a token of the answers, the base's being 0.")
-@click.option("--max-megabytes", type=click.FloatRange(0, min_open=True), help="Of the exported model, in 10⁶ bytes.")
-@click.option("--min-tokens-per-second", type=click.FloatRange(0, min_open=True), help="While decoding, here.")
+@click.option("--max-loss-increase", type=Number(), help="Nats a token of the answers, the base's being 0.")
+@click.option("--max-megabytes", type=Number(0, min_open=True), help="Of the exported model, in 10⁶ bytes.")
+@click.option("--min-tokens-per-second", type=Number(0, min_open=True), help="While decoding, here.")
 @click.option("--trials", type=click.IntRange(1), help="Trials at most, those of earlier calls of this study included.")
 @click.option("--time-budget", help="Of this call: 90s, 30m, 2h.")
 @click.option(

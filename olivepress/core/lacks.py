@@ -72,8 +72,10 @@ def _few_handles() -> bool:
 
 def raise_handles() -> None:
     """From here on this process may have as many files open as its hard limit has it (ulimit -Hn)."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS takes no unbounded one
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from olivepress.core.errors import PressError
+from olivepress.core.lacks import raise_handles
 from olivepress.core.limits import MEMORY, bounded, crash_quietly
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _run(work: Callable[[], str], most: int, writer: int) -> NoReturn:
     """In the fork. What it holds of the other process is not let go of in an orderly way."""
     status, text = 0, b""
     try:
+        raise_handles()  # it may be the last one that /dev/null takes
         crash_quietly()
         for timer, number, seconds in (
             (signal.ITIMER_PROF, signal.SIGPROF, SECONDS),

@@ -138,7 +138,7 @@ report: setup ## the last run as one HTML page, report/index.html (REV=… for t
 
 .PHONY: plots
 plots: setup ## losses, sizes and speed as a page, dvc_plots/index.html
-	@dvc plots show
+	@python -m olivepress plots
 
 .PHONY: verify
 verify: setup ## rerun everything in a temporary clone and compare every output with dvc.lock

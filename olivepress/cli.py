@@ -37,6 +37,7 @@ COMMANDS = {
     "show": ("olivepress.tools.show:main", "The last run: verdict, answers, files, seconds, what is next."),
     "report": ("olivepress.tools.report:main", "The last run as one HTML page that needs no network."),
     "metrics": ("olivepress.tools.metrics:main", "Quality and cost of the last run, a table a stage."),
+    "plots": ("olivepress.tools.plots:main", "Losses, sizes and speed as a page of DVC's plots."),
     "experiments": ("olivepress.tools.experiments:main", "DVC's experiments: what differs, and the gate's metrics."),
     "search": (
         "olivepress.tools.search.command:main",

@@ -11,7 +11,7 @@ from olivepress.core.lacks import need_memory
 from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, sha256, write_json
 from olivepress.core.pretrained import load_config
-from olivepress.core.stage import InFile, InFolder, Out, stage
+from olivepress.core.stage import InFile, InFolder, Number, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.quantize.awq import quantize_awq
 from olivepress.quantize.calibration import calibration_blocks
@@ -30,7 +30,7 @@ from olivepress.quantize.olive import PASSES, quantize_olive
 @click.option("--exact/--no-exact", default=True, help="AutoAWQ's own bytes, or sooner, for a CPU; awq only.")
 @click.option(
     "--average-bits",
-    type=float,
+    type=Number(0, 16),
     default=0,
     help="Mixed precision: bits a weight, scales counted, spent where layers lose most.  [default: all alike]",
 )

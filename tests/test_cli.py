@@ -197,7 +197,7 @@ def test_the_runtime_needs_neither_torch_nor_dvc_and_the_card_names_its_versions
 BOMB = "a: &a [x, x]\n" + "".join(f"b{n}: &b{n} [*a, *a]\n" for n in range(3))
 
 
-@pytest.mark.parametrize("name", ["show", "metrics", "report", "doctor", "repro"])
+@pytest.mark.parametrize("name", ["show", "metrics", "report", "plots", "doctor", "repro"])
 def test_a_trap_for_dvc_in_the_place_of_the_params_is_refused(tmp_path, monkeypatch, name):
     """DVC reads params.yaml before anything of ours, waits for a pipe and writes aliases out."""
     monkeypatch.chdir(tmp_path)
@@ -206,3 +206,8 @@ def test_a_trap_for_dvc_in_the_place_of_the_params_is_refused(tmp_path, monkeypa
     Path("params.yaml").unlink()
     Path("params.yaml").write_text(BOMB)
     assert "params.yaml:2: b0.0: an alias (*a). Write the value out." in CliRunner().invoke(cli.main, [name]).stderr
+
+
+def test_make_leaves_dvc_to_commands_that_look_at_the_params_first():
+    recipes = re.findall(r"^\t.*\bdvc (\w+)", (ROOT / "Makefile").read_text(), re.M)
+    assert set(recipes) == {"remote"}  # which reads its configuration alone

@@ -97,6 +97,7 @@ def test_a_row_of_50_megabytes_takes_little_memory(write):
         ({"prompt": ""}, "field 'prompt' is empty"),
         ({"prompt": " \n\t\u3000"}, "field 'prompt' is empty"),
         ({"prompt": "\u200b\u200d\ufeff\u2060\u00ad"}, "field 'prompt' is empty"),
+        ({"prompt": "\uffff\ufdd0 \U0001fffe"}, "field 'prompt' is empty"),
         ({"prompt": "\u2800\u3164"}, "field 'prompt' is empty"),
         ({"prompt": 7}, "field 'prompt' is a int, expected a string"),
         ({"prompt": None}, "field 'prompt' is a NoneType, expected a string"),

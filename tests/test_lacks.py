@@ -1,6 +1,8 @@
 """What a machine lacks is said in one line, however a library says it; memory that is known to lack, beforehand."""
 
+import contextlib
 import errno
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +13,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 from olivepress.core import lacks
 from olivepress.core.errors import PressError
-from olivepress.core.lacks import lack, need_memory, total_memory
+from olivepress.core.lacks import lack, need_memory, raise_handles, total_memory
+from olivepress.core.outputs import atomic_output
+from olivepress.fetch.patterns import try_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "data/tiny-phi3"
@@ -158,3 +162,42 @@ def test_address_space_that_a_limit_leaves(monkeypatch):
         lacks.need_address_space(65 * 2**30, "drawing")
     monkeypatch.setattr(lacks, "_free_address_space", lambda: None)
     lacks.need_address_space(2**60, "drawing")
+
+
+def test_a_database_that_cannot_be_opened_is_said_to_lack_handles_where_there_are_few():
+    """SQLite gives no reason: it may be any."""
+    error = sqlite3.OperationalError("unable to open database file")
+    assert lack(error) is None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))
+        assert "too many open files" in lack(error)
+        raise_handles()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def no_handles():
+    """Within the block this process can open nothing; what is open stays so."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_lack_of_handles_is_not_the_tokenizers_fault():
+    try_tokenizer(TINY)
+    with no_handles(), pytest.raises(OSError, match="Too many open files"):
+        try_tokenizer(TINY)
+
+
+def test_what_is_half_written_is_removed_where_handles_lack(tmp_path):
+    with no_handles(), pytest.raises(OSError, match="Too many open files"), atomic_output(tmp_path / "out") as scratch:
+        scratch.mkdir()
+        (scratch / "one").mkdir()
+        (scratch / "two").write_text("x")
+    assert not list(tmp_path.iterdir())

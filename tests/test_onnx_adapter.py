@@ -333,3 +333,27 @@ def test_a_graph_without_lora_inputs_is_refused(tmp_path, peft, model):
     onnx.save(helper.make_model(helper.make_graph([], "g", [], [])), model / "model.onnx")
     adapter = peft(keys(0, "self_attn.q_proj", pair(6, 4)))
     assert "the graph has no LoRA inputs. Export it with" in error(onnx_adapter.convert, adapter, model, tmp_path / "o")
+
+
+WHOLE = keys(0, "self_attn.q_proj", pair(6, 4)) | keys(1, "self_attn.q_proj", pair(6, 4))
+
+
+@pytest.mark.parametrize(
+    ("config", "refused"),
+    [
+        ({"target_modules": ["q_proj"]}, True),
+        ({}, False),
+        ({"target_modules": ["q_proj"], "layers_to_transform": [1]}, False),
+        ({"target_modules": ["q_proj"], "exclude_modules": ["layers.0.self_attn.q_proj"]}, False),
+        ({"target_modules": ["1.self_attn.q_proj"]}, False),
+        ({"target_modules": r".*\.q_proj"}, False),
+    ],
+)
+def test_an_adapter_that_lacks_a_layer_is_refused(tmp_path, peft, model, config, refused):
+    assert onnx_adapter.convert(peft(WHOLE, target_modules=["q_proj"]), model, tmp_path / "whole") == 2
+    adapter = peft({key: value for key, value in WHOLE.items() if ".layers.1." in key}, **config)
+    if refused:
+        message = error(onnx_adapter.convert, adapter, model, tmp_path / "out")
+        assert message.startswith(f"{adapter}: has no weights for layer 0 q_proj, and has them for other layers")
+    else:
+        assert onnx_adapter.convert(adapter, model, tmp_path / "out") == 1

@@ -120,6 +120,13 @@ def test_json_that_one_reader_takes_and_another_does_not_is_refused(base, tmp_pa
         fetch_checkpoint(str(base), tmp_path / "out", trust_remote_code=False)
 
 
+@pytest.mark.parametrize("text", ['{"eos_token": "<|end|>", "eos_token": "<|user|>"}', '{"model_max_length": NaN}'])
+def test_json_that_readers_disagree_about_is_refused_in_every_file(base, tmp_path, text):
+    (base / "tokenizer_config.json").write_text(text)
+    with pytest.raises(PressError, match=r"tokenizer_config\.json: not valid JSON"):
+        fetch_checkpoint(str(base), tmp_path / "out", trust_remote_code=False)
+
+
 def test_json_nested_too_deeply_is_refused_by_name(base):
     (base / "deep.json").write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(PressError, match=r"deep\.json: nested too deeply"):
@@ -259,6 +266,9 @@ def test_a_library_of_this_name_needs_somebody_who_vouches_for_it(model):
         ),
         (lambda model: model.pop("pad_token_id"), "model.pad_token_id: found 'None', expected a whole number"),
         (lambda model: model.pop("vocab_size"), "model.vocab_size: found 'None', expected a whole number from 1"),
+        (lambda model: model.update(eos_token_id=[]), "model.eos_token_id: found '[]', expected the id of a token"),
+        (lambda model: model.update(eos_token_id=[4, 9]), "model.eos_token_id: found '[4, 9]', expected the id"),
+        (lambda model: model.update(eos_token_id=4.5), "model.eos_token_id: found '4.5', expected the id"),
         (lambda model: model.update(pad_token_id=True), "model.pad_token_id: found 'True', expected"),
         (
             lambda model: model.update(context_length=0),

@@ -80,13 +80,22 @@ def refusal(config: dict[str, Any]) -> str | None:
     if architecture not in WORKS:
         why = REFUSED.get(architecture, "ONNX Runtime GenAI's builder does not know it")
         return f"{architecture} cannot be pressed: {why}. Those that can: {', '.join(WORKS)} (docs/architectures.md)."
-    reason = _refused_rotation(architecture, config) or _refused_value(architecture, config)
+    reason = _said_twice(config) or _refused_rotation(architecture, config) or _refused_value(architecture, config)
     if reason is None and config["model_type"] != WORKS[architecture]:
         return (
             f"architectures is {architecture} and model_type {config['model_type']!r}, expected "
             f"{WORKS[architecture]!r}: the builder goes by the one and transformers by the other."
         )
     return reason
+
+
+def _said_twice(config: dict[str, Any]) -> str | None:
+    every = [rope for key in ("rope_parameters", "rope_scaling") for rope in _flat(config.get(key))]
+    for key in ("partial_rotary_factor", "rope_theta"):  # transformers goes by the one, the builder by the other
+        inner = every[0].get(key) if len(every) == 1 else None
+        if None not in (inner, config.get(key)) and inner != config[key]:
+            return f"{key} is {config[key]}, and {inner} within the rotary embedding's settings. Take out one."
+    return None
 
 
 def _refused_rotation(architecture: str, config: dict[str, Any]) -> str | None:
@@ -101,7 +110,7 @@ def _refused_rotation(architecture: str, config: dict[str, Any]) -> str | None:
     size = config.get("head_dim") or (width // heads if isinstance(width, int) and isinstance(heads, int) else STEP)
     parts = [part for rope in every if (part := rope.get("partial_rotary_factor")) is not None]
     part = (parts or [config.get("partial_rotary_factor", ROTATED.get(config["model_type"], 1.0))])[0]
-    if isinstance(part, int | float) and (size % STEP or int(size * part) % STEP):
+    if isinstance(part, int | float) and (size % STEP or int(size * part) % STEP or size * part < STEP):
         return (
             f"heads have {size} values, of which {int(size * part)} are rotated; ONNX Runtime's attention wants "
             f"multiples of {STEP}."
@@ -129,9 +138,14 @@ def _flat(rope: Any) -> list[dict[str, Any]]:
 def _refused_value(architecture: str, config: dict[str, Any]) -> str | None:
     window, named = config.get("sliding_window"), config.get("hidden_activation") or config.get("hidden_act")
     slides = architecture not in SWITCHED or config.get("use_sliding_window")
-    unknown = [kind for kind in config.get("layer_types") or [] if kind not in LAYERS]
+    kinds = config.get("layer_types") or []
+    unknown = [kind for kind in kinds if kind not in LAYERS]
     reasons = (
         (bool(unknown), f"layer_types has {unknown[:1]}; the builder knows {', '.join(LAYERS)}."),
+        (
+            LAYERS[1] in kinds and "sliding_window" in config and not window,
+            f"layer_types has {LAYERS[1]}, but sliding_window is {window}. Set it to a number of tokens.",
+        ),
         (config.get("clip_qkv"), f"clip_qkv is {config.get('clip_qkv')}, which the builder leaves out."),
         (
             config.get("use_bidirectional_attention"),

@@ -161,10 +161,15 @@ def check_characters(text: str, name: str) -> None:
 
 
 def has_words(text: str) -> bool:
-    """Whether a text has a character that can be seen: no blank, control or zero-width character only."""
+    """Whether a text has a character that can be seen: no blank, control or zero-width character only, nor what Unicode
+    has no character for."""
     import unicodedata
 
     return any(
-        not c.isspace() and c not in BLANK and unicodedata.category(c) not in ("Cc", "Cf", "Mn", "Zl", "Zp")
+        not c.isspace()
+        and c not in BLANK
+        and unicodedata.category(c) not in ("Cc", "Cf", "Mn", "Zl", "Zp")
+        and ord(c) & 0xFFFE != 0xFFFE
+        and not 0xFDD0 <= ord(c) <= 0xFDEF
         for c in text
     )

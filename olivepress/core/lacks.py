@@ -52,9 +52,33 @@ def lack(error: BaseException) -> str | None:
             return LACKS[number].format(_where(one))
         if isinstance(one, (OSError, RuntimeError, ImportError, sqlite3.Error)) or _foreign(type(one)):
             said = next((number for number, words in WORDS.items() if words.search(str(one))), None)
+            if said is None and "unable to open database file" in str(one) and _few_handles():
+                said = errno.EMFILE
             if said:
                 return LACKS[said].format(_where(one))
     return None
+
+
+# DVC has some twenty files open.
+FEW_HANDLES = 64
+
+
+def _few_handles() -> bool:
+    """Whether this process may have so few files open that SQLite, which does not say why it fails, fails for that."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] < FEW_HANDLES
+
+
+def raise_handles() -> None:
+    """From here on this process may have as many files open as its hard limit has it (ulimit -Hn)."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS takes no unbounded one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _foreign(kind: type[BaseException]) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from olivepress.core.errors import PressError
+from olivepress.core.lacks import raise_handles
 
 # A file in the place of a folder, a name that is too long, a link that leads to itself.
 NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -52,6 +53,7 @@ def atomic_output(path: Path, *, keep_partial: bool = False) -> Iterator[Path]:
         yield scratch
     except BaseException:
         if not keep_partial:
+            raise_handles()  # to remove a folder takes some, and their lack may be why the block fails
             remove(scratch)
         raise
     # A folder cannot be renamed over a full one, so the old one steps aside first.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from olivepress.core.errors import PressError
+from olivepress.core.json_file import parse_json
 
 # auto_map: configuration, model, tokenizer, processor; custom_pipelines: transformers' pipeline(); custom_generate:
 # a repository whose code decodes
@@ -63,19 +64,17 @@ def without_remote_code(folder: Path) -> Iterator[Path]:
 def _naming(folder: Path) -> Iterator[tuple[Path, Any, set[str]]]:
     """(path, value without the naming, keys taken out) of each JSON file that names code or files elsewhere.
 
-    PressError for one that is no JSON: another reader may take it, and nobody knows what it names.
+    PressError for one that is no JSON, or that readers disagree about (a key twice with two values): nobody knows what
+    it names.
     """
     for path in sorted(folder.glob("*.json")):
         if path.name in NO_CODE or not path.is_file():
             continue
+        value = parse_json(path, path.read_bytes())
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
             keys = set(_remove(value))
         except RecursionError as error:
             raise PressError(f"{path}: nested too deeply to be a configuration. Fetch the model again.") from error
-        except ValueError as error:
-            reason = str(error).partition(";")[0]
-            raise PressError(f"{path}: not valid JSON ({reason}). Fetch the model again.") from error
         if keys:
             yield path, value, keys
 

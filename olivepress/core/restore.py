@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from olivepress.core import report
 from olivepress.core.errors import PressError
 from olivepress.core.git import content
+from olivepress.core.lacks import raise_handles
 from olivepress.core.outputs import atomic_output
 
 if TYPE_CHECKING:
@@ -27,16 +28,21 @@ def restore_earlier() -> None:
     Does nothing outside DVC. A process of its own does it: what ends this one may have come in the middle of an import
     that the work needs, or have taken its memory or file handles.
     """
-    if not os.environ.get("DVC_STAGE"):
-        return
-    command = [sys.executable, "-m", "olivepress.core.restore"]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-        said = done.stdout.decode().strip()
-    except (OSError, MemoryError, subprocess.CalledProcessError):
-        said = "Earlier outputs are not brought back: try dvc checkout."
-    if said:
+    stage = os.environ.get("DVC_STAGE")
+    if stage and (said := brought_back(stage)):
         report.note(said)
+
+
+def brought_back(stage: str) -> str:
+    """The same for ``stage``, in this folder; what there is to say of it, nothing if all is there."""
+    command = [sys.executable, "-m", "olivepress.core.restore"]
+    environment = {**os.environ, "DVC_STAGE": stage}
+    raise_handles()  # their lack may be why the stage fails
+    try:
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        return done.stdout.decode().strip()
+    except (OSError, MemoryError, subprocess.CalledProcessError):
+        return "Earlier outputs are not brought back: try dvc checkout."
 
 
 def _restore(name: str) -> str:

@@ -333,7 +333,8 @@ class Encoder:
             if place == 0 or message["role"] != "system":
                 match = RENDERED.match(message["content"])
                 if match:
-                    self._count(f"rows look rendered by a template already ({' '.join(match[1].split())[:40]!r})")
+                    marks = f"{match[3]}: … {match[4]}:" if match[3] else " ".join(match[1].split())
+                    self._count(f"rows look rendered by a template already ({marks!r})")
         for text in _texts(tools):
             check_characters(text, "tools")
             if token := control.find(self.control, text):
@@ -358,6 +359,9 @@ class Encoder:
         thoughts = [messages[-1].get(key, "").strip() for key in ("reasoning_content", "thinking")]
         if any(thought and thought not in text for thought in thoughts):
             self._count("rows have thoughts that the template does not write: they are not trained on")
+        names = [message.get("name", "") for message in messages if message["role"] != "tool"]
+        if any(name and name not in text for name in names):
+            self._count("rows have names of who speaks that the template does not write: they are not trained on")
 
     def _unlike(self, text: str, prompt: str) -> str:
         same = next(

@@ -132,6 +132,7 @@ def _elements(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(line, bytes) of each element of the array in ``file``."""
     buffer = file.read(CHUNK).removeprefix(UTF8_MARK)
     line, depth, place, start = 1, 0, buffer.index(b"["), 0
+    after_comma = False
     while True:
         token = TOKEN.search(buffer, place)
         if token is None or (token[0].startswith(b'"') and not token[1]):
@@ -149,6 +150,10 @@ def _elements(path: Path, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
         if (depth == 1 and token[0] == b",") or depth == 0:
             element = buffer[start : token.start()]
+            if depth == 0 and after_comma and not element.strip():
+                line += buffer.count(b"\n", 0, place)
+                raise PressError(f"{path}:{line}: broken JSON: a comma and then the array's end. Take the comma out.")
+            after_comma = token[0] == b","
             if element.strip() or token[0] == b",":
                 blank = len(element) - len(element.lstrip())
                 yield line + buffer.count(b"\n", 0, start + blank), element.strip()

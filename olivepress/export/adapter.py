@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from olivepress.core.artifact import MODEL
 from olivepress.core.errors import PressError
+from olivepress.export.adapter_config import CONFIG, missing, read_adapter_config
 from olivepress.export.peft_adapter import read_peft
 from olivepress.export.projections import MODEL_PARTS, Projection, qkv_sizes, read_projections
 
@@ -25,6 +26,7 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
     graph = read_projections(model_folder / MODEL)
     adapter = read_peft(adapter_folder)
     _refuse_both(adapter_folder, adapter)
+    _refuse_part(adapter_folder, adapter, {layer for layer, _ in graph})
     qkv = qkv_sizes(model_folder)
     parameters: dict[str, OrtValue] = {}
     used: set[tuple[int, str]] = set()
@@ -58,6 +60,15 @@ def _refuse_both(folder: Path, adapter: "Adapter") -> None:
                 f"{folder}: layer {layer} has {name} and {part}, a part of it: no model has both. Train or fetch it "
                 "again."
             )
+
+
+def _refuse_part(folder: Path, adapter: "Adapter", layers: set[int]) -> None:
+    """PressError for an adapter that lacks the weights of a layer: PEFT would compute that one without it."""
+    if lacking := missing(read_adapter_config(folder / CONFIG), adapter, layers):
+        raise PressError(
+            f"{folder}: has no weights for layer {lacking[0]} {lacking[1]}, and has them for other layers; {CONFIG} "
+            "leaves none out. Fetch the adapter again."
+        )
 
 
 def _modules(projection: Projection, adapter: "Adapter") -> list[str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.json_file import load_object
 from olivepress.core.lora_variants import REFUSED, check_pattern, matches
 
+CONFIG = "adapter_config.json"
 LARGEST = 2**20
 MOST = 2**16  # patterns, or layers
 # Starts that leave the base's weights as they are (PEFT's others subtract the adapter's first product from them).
@@ -78,6 +79,24 @@ def _names(value: str | list[str], module: str) -> bool | None:
         return re.fullmatch(check_pattern(value), module) is not None
     except ValueError:
         return None
+
+
+def missing(config: dict[str, Any], adapted: Iterable[tuple[int, str]], layers: set[int]) -> tuple[int, str] | None:
+    """(layer, module) of the first projection that the configuration adapts and that has no weights; None if all have.
+
+    ``adapted``: those that have; ``layers``: of the model. Where the configuration names modules by an expression, or
+    leaves some out, nothing is said.
+    """
+    targets = config.get("target_modules")
+    if not isinstance(targets, list) or any("." in name for name in targets):
+        return None
+    if any(config.get(key) not in (None, [], "") for key in ("layers_to_transform", "exclude_modules")):
+        return None
+    there = set(adapted)
+    names = {name for _, name in there}
+    return next(
+        ((layer, name) for layer in sorted(layers) for name in sorted(names) if (layer, name) not in there), None
+    )
 
 
 def rank_of(config: dict[str, Any], module: str) -> int:

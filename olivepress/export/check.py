@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from olivepress.core.artifact import MODEL, library_for
 from olivepress.core.errors import PressError
+from olivepress.core.lacks import lack
 from olivepress.core.pretrained import load_config
 from olivepress.core.report import note
 from olivepress.export.adapter import convert
@@ -352,6 +353,8 @@ class Graph:
 
 
 def _cannot_run(error: Exception) -> PressError:
+    if said := lack(error):  # the machine lacks it, not the graph
+        return PressError(said)
     return PressError(f"ONNX Runtime cannot run the exported graph: {' '.join(str(error).split())[:400]}")
 
 

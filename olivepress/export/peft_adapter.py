@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from olivepress.core.errors import PressError
 from olivepress.core.git import refuse_pointer
 from olivepress.core.tensor_file import FLOATS, Stored, read_floats, read_header
-from olivepress.export.adapter_config import passed_over, rank_of, read_adapter_config, scale_of
+from olivepress.export.adapter_config import CONFIG, passed_over, rank_of, read_adapter_config, scale_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # (layer, module) -> A [rank, in], B [out, rank], float32
     Adapter = dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]
 
-CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+WEIGHTS, PICKLE = "adapter_model.safetensors", "adapter_model.bin"
 # The decoder's own layers: a model that sees or hears has others, with projections of the same names.
 KEY = re.compile(
     r"(?:base_model\.model\.)?(?P<module>(?:model\.|language_model\.)*layers\.(?P<layer>0|[1-9]\d{0,5})"

@@ -191,6 +191,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         ("is_encoder_decoder", "add_cross_attention", "torchscript"),
         (lambda value: value is False, "false in a model that goes on with a text"),
     ),
+    **dict.fromkeys(
+        ("output_attentions", "output_hidden_states"),
+        (lambda value: value is False, "false: stages ask for what they need of a model"),
+    ),
     "return_dict": (lambda value: value is True, "true: what a model gives is asked for by name"),
     "pruned_heads": (lambda value: value == {}, "an empty object: no head left out"),
     **dict.fromkeys(TOKENS, (_are_tokens, "a token's id, or a list of them")),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from olivepress.core import report
 from olivepress.core.errors import PressError
+from olivepress.core.lacks import lack
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,8 @@ def _named(path: Path) -> Iterator[None]:
     except PressError:
         raise
     except Exception as error:
+        if lack(error) and not isinstance(error, MemoryError):  # a broken file may ask for all of it
+            raise
         # struct.error, IndexError, KeyError, UnicodeDecodeError, RecursionError, …: the readers check nothing, and a
         # file can be broken in any place
         reason = " ".join(str(error).split())[:200]

@@ -12,6 +12,7 @@ from typing import Any
 
 from olivepress.core import limits
 from olivepress.core.errors import PressError, first_sentence
+from olivepress.core.lacks import lack
 from olivepress.core.limits import TooMuch, apart, each_apart
 from olivepress.core.tokenizer import FILE, load_tokenizer
 
@@ -46,6 +47,8 @@ def try_tokenizer(folder: Path) -> None:
     except PressError:
         raise
     except Exception as error:  # a setting of tokenizer_config.json that nobody looks at before the first text
+        if lack(error):  # the machine lacks it, not the tokenizer
+            raise
         raise PressError(
             f"{folder}: its tokenizer fails on a text: {first_sentence(error)} Fetch the model again."
         ) from error

@@ -104,7 +104,7 @@ def _on_meta(folder: Path) -> "tuple[PreTrainedModel, dict[str, Any]]":
 
     try:
         with _quiet(), hub_offline(), limited(SECONDS):
-            return transformers.AutoModelForCausalLM.from_pretrained(
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 device_map="meta",
                 output_loading_info=True,
@@ -113,6 +113,8 @@ def _on_meta(folder: Path) -> "tuple[PreTrainedModel, dict[str, Any]]":
                 local_files_only=True,
                 trust_remote_code=False,
             )
+            model.config.validate()  # as it is when the model is saved
+            return model, info
     except PressError:
         raise
     except TooMuch as error:

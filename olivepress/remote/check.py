@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from olivepress.core.errors import PressError
+from olivepress.core.stage import Number
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -228,7 +229,7 @@ def explain(error: BaseException, url: str) -> str:
 @click.command()
 @click.option("--remote", help="The remote to check; the default one without it.")
 @click.option("--read-only", is_flag=True, help="Do not try to write: for those who only pull.")
-@click.option("--timeout", type=click.FloatRange(1), default=30, show_default=True, help="Seconds to wait for it.")
+@click.option("--timeout", type=Number(1), default=30, show_default=True, help="Seconds to wait for it.")
 def main(remote: str | None, read_only: bool, timeout: float) -> None:
     """Say in one line whether the project's DVC remote can be used, and if not, why."""
     try:

@@ -64,7 +64,7 @@ def interview(
     for number, (adapter, prompt) in enumerate(asked):
         answer = ask(model, prompt, adapter)
         before = reference.said[number].answer if reference else answer
-        ids = [*model.tokenizer.encode(model.render(prompt)).tolist(), *before.tokens[:-1]]
+        ids = [*model.encode(model.render(prompt)).tolist(), *before.tokens[:-1]]
         said.append(Said(answer, model.logits(ids, adapter)))
     return Interview(model.load_seconds, said)
 

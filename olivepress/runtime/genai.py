@@ -139,6 +139,18 @@ class Model:
             return render_chat(self.tokenizer, messages)
         return render_text(self._template, messages)
 
+    def encode(self, text: str) -> "np.ndarray":
+        """The tokens of ``text``, int32; PressError for those that the model has no row for, which it would answer to
+        all the same."""
+        ids = self.tokenizer.encode(text)
+        wrong = ids[(ids < 0) | (ids >= self.vocabulary)]
+        if len(wrong):
+            raise PressError(
+                f"{self.folder}: the tokenizer has id {wrong[0]} for a part of the text, and the model "
+                f"{self.vocabulary} tokens (vocab_size): they do not belong together. Get the model again."
+            )
+        return ids
+
     def answer(
         self,
         prompt: Prompt,
@@ -194,7 +206,7 @@ class Model:
         if batch_size == 1:
             return [self.answer(prompt, adapter, system=system, **options) for prompt in prompts]
         sampling = Sampling.of(options)
-        ids = [self.tokenizer.encode(self.render(prompt, system=system)).tolist() for prompt in prompts]
+        ids = [self.encode(self.render(prompt, system=system)).tolist() for prompt in prompts]
         found: list[Answer] = []
         for first in range(0, len(ids), batch_size):
             found += self.answers_to_tokens(ids[first : first + batch_size], adapter, sampling)
@@ -204,7 +216,7 @@ class Model:
         self, prompt: Prompt, adapter: str | None, system: str | None, sampling: Sampling, answer: Answer
     ) -> Iterator[str]:
         """The pieces of ``answer``, which is filled as they are taken."""
-        ids = self.tokenizer.encode(self.render(prompt, system=system))
+        ids = self.encode(self.render(prompt, system=system))
         return self._pieces(ids, self._search(len(ids), sampling), self.known(adapter), sampling, answer)
 
     def _pieces(

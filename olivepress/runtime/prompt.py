@@ -1,6 +1,7 @@
 """The text that a model sees for a prompt or a whole conversation, by the template that it was trained with."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,14 +85,23 @@ def refuse_control(messages: Sequence[Message], pattern: re.Pattern[str] | None)
 
 
 def render_chat(tokenizer: "og.Tokenizer", messages: Sequence[Message]) -> str:
-    """By the chat template that the tokenizer has; PressError if it fails, or leaves the system prompt out."""
+    """By the chat template that the tokenizer has; PressError if it fails, does not end (`render_bounded`), or leaves
+    the system prompt out."""
     try:
-        text = tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+        text = _render(tokenizer, json.dumps(messages))
     except RuntimeError as error:
         raise PressError(f"the model's chat template cannot render these messages: {error}") from error
     if messages[0]["role"] == "system" and messages[0]["content"].strip() not in text:
         raise PressError("the model's chat template has no place for a system prompt: put it into the user's words.")
     return text
+
+
+def _render(tokenizer: "og.Tokenizer", messages: str) -> str:
+    if not hasattr(os, "fork"):  # Windows
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    from olivepress.runtime.tokenizer_trial import render_bounded
+
+    return render_bounded(tokenizer, messages)
 
 
 def render_text(template: str, messages: Sequence[Message]) -> str:

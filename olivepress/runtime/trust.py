@@ -106,6 +106,13 @@ def _check_form(config: dict[str, Any]) -> None:
             if type(number) is not int or not least <= number <= most:
                 expected = f"a whole number from {least} to {most:,}" if least < most else f"{least}"
                 raise BadDocument(f"{part}.{key}: found {str(number)[:80]!r}, expected {expected}")
+    ends, tokens = config["model"].get("eos_token_id"), config["model"]["vocab_size"]
+    ids = ends if isinstance(ends, list) else [ends]
+    if ends is not None and not (ids and all(type(one) is int and 0 <= one < tokens for one in ids)):
+        raise BadDocument(
+            f"model.eos_token_id: found {str(ends)[:80]!r}, expected the id of a token below {tokens:,}, or a list of "
+            "some: answers would not end"
+        )
 
 
 def providers(config: dict[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from olivepress.results.reader import read
 from olivepress.results.stale import stale_stages
 from olivepress.tools import profile, report, show
 from olivepress.tools.doctor.command import unfit
+from olivepress.tools.interrupted import Before
 from olivepress.tools.screen import Screen, duration, screen
 
 # DVC 3.67's own lines; tests/commands/test_run.py holds them to it.
@@ -159,6 +160,7 @@ def count(arguments: Sequence[str]) -> int:
 def repro(arguments: Sequence[str], total: int, shown: Screen) -> Outcome:
     """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at."""
     since = time.monotonic()
+    before = Before.now()
     stages = Stages(total, shown)
     queue: SimpleQueue = SimpleQueue()
     with _events(queue) as place:
@@ -177,9 +179,12 @@ def repro(arguments: Sequence[str], total: int, shown: Screen) -> Outcome:
             status = child.wait()
             while signals and _lives(child.pid):
                 time.sleep(0.1)
+            left = before.put_right() if status else []
     queue.put(None)
     stages.show(queue)  # what came through the FIFO meanwhile
     stages.close()
+    for line in left:
+        shown.say(line)
     stages.outcome.seconds = time.monotonic() - since
     if signals:
         stages.outcome.status = INTERRUPT[signals[0]]

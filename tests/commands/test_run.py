@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from olivepress.core import report
+from olivepress.tools.interrupted import Before
 from olivepress.tools.run import Outcome, Stages, count, repro
 from olivepress.tools.screen import Bars, Lines, duration
 
@@ -405,3 +406,55 @@ def test_the_count_is_that_of_the_stages_dvc_looks_at(project: Project) -> None:
         2,
         3,
     ]
+
+
+# ends DVC as it writes dvc.lock: the file is cut off, and the outputs of the stage that comes next are deleted
+END_DVC = """
+import os, signal
+from pathlib import Path
+lock = Path("dvc.lock").read_bytes()
+Path("dvc.lock").write_bytes(lock[: len(lock) // 3])
+Path("first.out").unlink()
+os.kill(os.getppid(), signal.SIGKILL)
+"""
+
+
+def test_a_lock_that_dvc_was_writing_as_it_was_ended_is_put_right(after_a_run: Project, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    folder = after_a_run.folder
+    before = (folder / "dvc.lock").read_bytes()
+    (folder / "end.py").write_text(END_DVC)
+    after_a_run.stages(first="", slow="", last="python end.py")
+    outcome, lines = run(capfd)
+    assert outcome.status == 128 + signal.SIGKILL
+    assert "dvc.lock was cut off as DVC was ended: it is as it was before this run." in lines
+    assert (folder / "dvc.lock").read_bytes() == before
+    assert (folder / "first.out").read_text() == "whole"
+    after_a_run.stages(first="", slow="")
+    outcome, _ = run(capfd)
+    assert (outcome.status, outcome.unchanged) == (0, ["first", "slow"])
+
+
+def test_a_lock_cut_off_anywhere_is_seen(after_a_run: Project) -> None:
+    lock = Path("dvc.lock")
+    whole = lock.read_bytes()
+    before = Before.now()
+    assert before.put_right() == []
+    for length in range(0, len(whole) - 1, 7):
+        lock.write_bytes(whole[:length])
+        before.put_right()
+        # of the last stage's entry alone something may lack: DVC then takes that stage from its run cache
+        assert lock.read_bytes() == whole or yaml.safe_load(lock.read_text())["stages"].keys() == {"first", "slow"}
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], check=True)
+    assert lock.read_bytes() == whole
+
+
+def test_a_stage_that_is_gone_is_no_lock_cut_off(after_a_run: Project) -> None:
+    before = Before.now()
+    after_a_run.stages(first="")
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    del lock["stages"]["slow"]
+    text = yaml.safe_dump(lock)
+    Path("dvc.lock").write_text(text)
+    assert before.put_right() == []
+    assert Path("dvc.lock").read_text() == text

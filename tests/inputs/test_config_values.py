@@ -71,6 +71,8 @@ WRONG = [
     ("num_labels", 10**9, "num_labels is 1000000000, expected a whole number from 0 to 65,536"),
     ("text_config", {"num_labels": 10**9}, "text_config.num_labels is 1000000000"),
     ("is_encoder_decoder", True, "is_encoder_decoder is True, expected false"),
+    ("output_attentions", True, "output_attentions is True, expected false"),
+    ("output_hidden_states", "x", "output_hidden_states is 'x', expected false"),
     ("return_dict", False, "return_dict is False, expected true"),
     ("pruned_heads", {"0": [1]}, "pruned_heads is {'0': [1]}, expected an empty object"),
     ("temperature", "hot", "temperature is 'hot', expected a number from 0"),

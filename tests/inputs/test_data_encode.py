@@ -238,6 +238,23 @@ def test_rows_that_were_rendered_already_are_noticed(tokenizer, text):
     assert [count for what, count in found.counts.items() if "look rendered by a template already" in what] == [1]
 
 
+def test_rows_that_were_rendered_alike_are_counted_together(tokenizer):
+    found = encoder(tokenizer)
+    found.encode([row_of(f"Human: number {number}\n\nAssistant:", "x") for number in range(3)])
+    assert found.counts["rows look rendered by a template already ('Human: … Assistant:')"] == 3
+
+
+def test_a_name_that_the_template_leaves_out_is_counted(tokenizer):
+    named = [{**TALK[1], "name": "Ada"}, {"role": "assistant", "content": "b"}]
+    without = encoder(tokenizer, "{{ messages[0].content }}|{{ messages[1].content if messages[1:] }}")
+    with_it = encoder(
+        tokenizer, "{{ messages[0].name }}{{ messages[0].content }}|{{ messages[1].content if messages[1:] }}"
+    )
+    for one, count in ((without, 1), (with_it, 0)):
+        one.encode([Row("x:1", named)])
+        assert sum(found for what, found in one.counts.items() if "names of who speaks" in what) == count
+
+
 def test_half_a_character_anywhere_is_refused(tokenizer):
     call = {"type": "function", "function": {"name": "f", "arguments": {"a": "\ud83d"}}}
     talk = [TALK[1], {"role": "assistant", "content": "", "tool_calls": [call]}]

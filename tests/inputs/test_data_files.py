@@ -70,6 +70,7 @@ def test_a_long_array_is_read_in_pieces(write):
         ('[{"a": 1},\n{"a": "x', ":2: broken JSON: the array does not end"),
         ('[{"a": 1}] x', "text after the array's end"),
         ('[{"a": 1},\n{"a": 2}}', ":2: broken JSON: the array ends with '}'"),
+        ('[{"a": 1},\n{"a": 2},\n]', ":3: broken JSON: a comma and then the array's end"),
         ('[{"a": "' + "x" * 50_000_000 + '"}]', "a row is longer than 1,048,576 bytes"),
         ("[" * 200_000, "broken JSON: the array does not end"),
         ('{"data": [\n{"a": 1}\n]}', ":1: column 11: broken JSON"),

@@ -228,6 +228,43 @@ def test_a_conversation_is_what_its_messages_are(model):
     assert talk.say("What is the capital of France?").text  # the system prompt is still there
 
 
+# --- a template that does not end for some words only
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{% for i in range(1000000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}", "does not end within"),
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "crashes, or takes all memory"),
+        ("{% for i in range(100000) %}" + "x" * 20 + "{% endfor %}", r"writes more than 1,049,\d\d\d bytes"),
+    ],
+    ids=["time", "depth", "output"],
+)
+def test_a_chat_template_is_bounded_for_every_question(release, tmp_path, body, words):
+    folder = tmp_path / "hostile"
+    shutil.copytree(release, folder)
+    template = (folder / "model/chat_template.jinja").read_text()
+    hostile = f"{{% if messages[0]['content'] == 'now' %}}{body}{{% endif %}}{template}"
+    (folder / "model/chat_template.jinja").write_text(hostile)
+    model = olivepress.load(folder, graph="portable", verify="none")
+    assert "Chicago" in model.render("Where is Chicago?")
+    with pytest.raises(PressError, match=f"the model's chat template: ONNX Runtime GenAI {words}"):
+        model.render("now")
+    assert model.answer("Where is Chicago?", max_new_tokens=2).tokens
+
+
+def test_a_tokenizer_of_another_model_is_seen_at_the_first_question(release, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(release, folder)
+    path = folder / "model/tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"] |= {token: 5000 for token in tokenizer["model"]["vocab"] if "h" in token}
+    path.write_text(json.dumps(tokenizer))
+    model = olivepress.load(folder, verify="none")
+    message = error(model.answer, "Where is Chicago?")
+    assert "the tokenizer has id 5000 for a part of the text, and the model 2048 tokens" in message
+
+
 # --- a text template, everywhere
 
 

@@ -1,6 +1,7 @@
 """Run the table of faults, or a part of it: python -m tools.faults --kind signal --stage finetune"""
 
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def main(
     image: str | None,
 ) -> None:
     """Print a line for each case, then how many of each kind held. Exit status 1 if one did not."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what is mounted is not left behind
     draw = random.Random(seed)
     held: Counter[str] = Counter()
     tried: Counter[str] = Counter()

@@ -86,7 +86,6 @@ class Bench:
     lock: bytes = b""
     began: float = 0.0  # when the case began
     edits: int = 0
-    threads: dict[str, str] = field(default_factory=lambda: {"OMP_NUM_THREADS": "1"})
 
     @property
     def folder(self) -> Path:
@@ -95,14 +94,13 @@ class Bench:
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1", **self.threads}
+        return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
 
     # ---- set-up
 
     def fill(self, finished: Path | None) -> None:
         """Copy a finished project, or clone this one and run it; commit what came out."""
         if finished:
-            self.threads = {}  # their number changes the bytes of some stages: as it was where this was made
             shutil.copytree(finished, self.folder, symlinks=True)
         else:
             clone(Path(__file__).parents[2], self.folder)
@@ -174,12 +172,15 @@ class Bench:
         return ["--user", f"{os.getuid()}:{os.getgid()}", *(word for one in volumes for word in ("--volume", one))]
 
     @contextmanager
-    def edited(self, stage: str) -> Iterator[None]:
-        """Within the block the stage's script is another, so that the stage is run again."""
+    def edited(self, stage: str, first: str = "") -> Iterator[None]:
+        """Within the block the stage's script is another, so that the stage is run again.
+
+        ``first``: Python code that it runs before all else.
+        """
         path = self.folder / f"stages/{stage}.py"
         before = path.read_bytes()
         self.edits += 1
-        path.write_bytes(before + EDIT.format(number=self.edits).encode())
+        path.write_bytes(first.encode() + before + EDIT.format(number=self.edits).encode())
         try:
             yield
         finally:
@@ -232,7 +233,7 @@ class Bench:
         for path in (run.log, *logs):
             text = path.read_text(encoding="utf-8", errors="replace")
             if TRACEBACK in text:
-                raise Fault(f"{path.name}: a traceback: …{text.strip()[-1500:]!r}")
+                raise Fault(f"{path.name}: a traceback: {text[text.index(TRACEBACK) :][:2500]!r}")
 
     def kept(self) -> None:
         """Fault unless every output that the user had is there, with the bytes that it had."""

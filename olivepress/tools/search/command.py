@@ -1,7 +1,6 @@
 """olivepress search: find the settings of quantization and export that hold limits on loss, size and speed."""
 
 import fcntl
-import os
 import re
 import signal
 import sys
@@ -17,8 +16,8 @@ import click
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import remove
 from olivepress.core.params import load_params, missing_files
+from olivepress.core.stage import Number
 from olivepress.core.strict_yaml import dotted, read_yaml
-from olivepress.runtime.threads import thread_limit
 from olivepress.tools import profile
 from olivepress.tools.search import page, speed, written
 from olivepress.tools.search.choice import Candidate, Limits, Prefer, choose
@@ -83,13 +82,17 @@ def only_of(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 @click.command()
-@click.option("--max-loss-increase", type=float, help="Nats a token of the answers, the base's being 0.")
-@click.option("--max-megabytes", type=click.FloatRange(0, min_open=True), help="Of the exported model, in 10⁶ bytes.")
-@click.option("--min-tokens-per-second", type=click.FloatRange(0, min_open=True), help="While decoding, here.")
+@click.option("--max-loss-increase", type=Number(), help="Nats a token of the answers, the base's being 0.")
+@click.option("--max-megabytes", type=Number(0, min_open=True), help="Of the exported model, in 10⁶ bytes.")
+@click.option("--min-tokens-per-second", type=Number(0, min_open=True), help="While decoding, here.")
 @click.option("--trials", type=click.IntRange(1), help="Trials at most, those of earlier calls of this study included.")
 @click.option("--time-budget", help="Of this call: 90s, 30m, 2h.")
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at once; they share the cores."
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Trials at once, each with cpu.threads of threads.",
 )
 @click.option("--prefer", type=click.Choice(["smallest", "fastest", "best"]), default="smallest", show_default=True)
 @click.option("--name", help="Of the study and of the profile. Default: the chosen profile's, with -search.")
@@ -154,10 +157,8 @@ def main(
 def _search(asked: Asked) -> bool:
     """Run the trials, measure speed, choose, write; whether it came to its end."""
     root, processes = asked.root, Processes()
-    threads = max((thread_limit() or os.cpu_count() or 1) // asked.jobs, 1) if asked.jobs > 1 else None
     places = [
-        Workplace(root, asked.folder / f"clone-{number}", asked.target, threads, processes)
-        for number in range(asked.jobs)
+        Workplace(root, asked.folder / f"clone-{number}", asked.target, processes) for number in range(asked.jobs)
     ]
     click.echo("Cloning the project, and fetching the base.")
     try:

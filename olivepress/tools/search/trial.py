@@ -124,9 +124,9 @@ def _signal(child: subprocess.Popen, number: int) -> None:
 class Workplace:
     """A clone below the search's folder, in which one trial after another runs."""
 
-    def __init__(self, root: Path, folder: Path, target: str, threads: int | None, processes: Processes) -> None:
+    def __init__(self, root: Path, folder: Path, target: str, processes: Processes) -> None:
         self.root, self.folder, self.target = root, folder, target
-        self._threads, self._processes = threads, processes
+        self._processes = processes
         self.log = folder.with_suffix(".log")
 
     def make(self, ignored: Sequence[str]) -> None:
@@ -205,8 +205,6 @@ class Workplace:
     def _dvc(self, *arguments: str) -> None:
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         environment |= {"DVC_NO_ANALYTICS": "1"}
-        if self._threads:
-            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self._threads))
         with self.log.open("ab") as log:
             begin = log.tell()
             child = subprocess.Popen(

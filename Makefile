@@ -112,6 +112,10 @@ lora-operator: operators ## the former name of operators
 chat: setup ## talk to the exported model, or to a release (ADAPTER=travel, TARGET=cpu-int4, FOLDER=…)
 	@python -m olivepress chat $${TARGET:+--target "$$TARGET"} $${ADAPTER:+--adapter "$$ADAPTER"} $${FOLDER:+--folder "$$FOLDER"}
 
+.PHONY: web
+web: setup ## the model as a page that a browser runs by itself, web/ (needs npm; TARGET=cpu-int4, FOLDER=… for a release)
+	@python -m olivepress web $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
+
 .PHONY: data-head
 data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
 	@python -m olivepress data head -- "$$DATA"

@@ -12,6 +12,7 @@ from olivepress.core.lacks import need_memory
 from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_json
 from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
+from olivepress.core.proof import proved_by_export
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
@@ -57,7 +58,7 @@ from olivepress.modeling.olive_pass import PROVIDERS
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
-@click.option("--quality", type=Out, required=True, help="JSON: sizes.")
+@click.option("--quality", type=Out, required=True, help="JSON: sizes, and what of the folder was proved to work.")
 def main(
     model: Path,
     provider: str,
@@ -122,7 +123,12 @@ def main(
         check_tokenizer(scratch, tokenizer, texts, chat=chat, date=date)
         errors = check(model, scratch, provider, trust_remote_code=trust_remote_code)
     parts = bytes_by_part(out, done.graph)
-    found = {"bytes": sum(parts.values()), "bytes_by_part": parts, "lora_projections": done.projections}
+    found = {
+        "bytes": sum(parts.values()),
+        "bytes_by_part": parts,
+        "lora_projections": done.projections,
+        "proved": proved_by_export(out, computed=bool(errors)),
+    }
     write_json(quality, found)
     return {f"relative_error_{name}": value for name, value in errors.items()}
 

@@ -40,6 +40,7 @@ override AZURITE := 3.35.0
 override SEAWEEDFS := 4.48
 override AXE := 4.14.1
 override MLFLOW := 3.17.2
+override WEBGPU := 1.31.1-0.4.0
 override PUPPETEER := 24.0.0
 
 .DEFAULT_GOAL := help
@@ -111,6 +112,10 @@ lora-operator: operators ## the former name of operators
 .PHONY: chat
 chat: setup ## talk to the exported model, or to a release (ADAPTER=travel, TARGET=cpu-int4, FOLDER=…)
 	@python -m olivepress chat $${TARGET:+--target "$$TARGET"} $${ADAPTER:+--adapter "$$ADAPTER"} $${FOLDER:+--folder "$$FOLDER"}
+
+.PHONY: web
+web: setup ## the model as a page that a browser runs by itself, web/ (needs npm; TARGET=cpu-int4, FOLDER=… for a release)
+	@python -m olivepress web $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
 
 .PHONY: data-head
 data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
@@ -244,7 +249,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
+setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -271,6 +276,11 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 .services/mlflow-$(MLFLOW): | .venv/.ready
 	python tools/install.py --target .services/mlflow mlflow==$(MLFLOW)
 	@touch $@
+
+# WebGPU's plug-in, and the ONNX Runtime that it needs: not the lock's.
+.services/webgpu-$(WEBGPU): | .venv/.ready
+	python tools/install.py --target $@ --no-deps onnxruntime==$(firstword $(subst -, ,$(WEBGPU))) onnxruntime-ep-webgpu==$(lastword $(subst -, ,$(WEBGPU))) \
+	  || { rm -rf $@; exit 1; }
 
 WORKERS ?= $(shell nproc)
 PYTEST := pytest -n $(WORKERS) --dist loadgroup

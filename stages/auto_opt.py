@@ -12,10 +12,11 @@ from olivepress.core.lacks import need_memory
 from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_json
 from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
+from olivepress.core.proof import proved_by_export
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
-from olivepress.export.model_builder import ACTIVATIONS, HEADS, Target, export
+from olivepress.export.model_builder import ACTIVATIONS, HEADS, WEBGPU, Target, export
 from olivepress.export.operator_library import check_library, copy_libraries
 from olivepress.export.projections import BLOCKS
 from olivepress.export.session_options import set_end_tokens, set_session_options
@@ -57,7 +58,7 @@ from olivepress.modeling.olive_pass import PROVIDERS
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
 @click.option("--trust-remote-code/--no-trust-remote-code", default=False)
 @click.option("--out", type=Out, required=True, help="Folder for the ONNX Runtime GenAI model.")
-@click.option("--quality", type=Out, required=True, help="JSON: sizes.")
+@click.option("--quality", type=Out, required=True, help="JSON: sizes, and what of the folder was proved to work.")
 def main(
     model: Path,
     provider: str,
@@ -87,6 +88,8 @@ def main(
     take_threads(threads)
     graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
     operators = None if graphs == "false" else provider
+    if operators and provider == WEBGPU:
+        raise PressError("lora_operator: the native operators are for the CPU and CUDA: leave it out for WebGPU.")
     possible = default_kv_cache(provider, graphs)
     if kv_cache == "float16" and possible == "float32":
         raise PressError("kv_cache: found float16 without native operators, which alone have it on a CPU.")
@@ -101,6 +104,7 @@ def main(
             operators=operators,
             both=graphs == "both",
             cache=kv_cache or possible,
+            columns=provider == WEBGPU,
         )
         if done.operators:
             copy_libraries(scratch, provider)
@@ -120,9 +124,17 @@ def main(
         if chat:
             portable_template(scratch, date)
         check_tokenizer(scratch, tokenizer, texts, chat=chat, date=date)
-        errors = check(model, scratch, provider, trust_remote_code=trust_remote_code)
+        # of a graph for WebGPU the CPU can say whether it is right, and not whether WebGPU computes it
+        elsewhere = provider == WEBGPU and activations == "float32"
+        there = "CPUExecutionProvider" if elsewhere else provider
+        errors = check(model, scratch, there, trust_remote_code=trust_remote_code)
     parts = bytes_by_part(out, done.graph)
-    found = {"bytes": sum(parts.values()), "bytes_by_part": parts, "lora_projections": done.projections}
+    found = {
+        "bytes": sum(parts.values()),
+        "bytes_by_part": parts,
+        "lora_projections": done.projections,
+        "proved": proved_by_export(out, computed=bool(errors) and not elsewhere),
+    }
     write_json(quality, found)
     return {f"relative_error_{name}": value for name, value in errors.items()}
 

@@ -22,6 +22,7 @@ MANIFEST = {
     "licence": "MIT",
     "base": {"source": "data/tiny-phi3", "architecture": "Phi3ForCausalLM", "parameters": 3410176},
     "files": {"model/model.onnx": {}},
+    "proved": {"model/model.onnx": "evaluated", "model/model.operators.onnx": "run"},
     "quality": {
         "quantize": {"size_ratio": 0.5081, "bits_per_quantized_weight": 4.625, "bits_per_weight": 8.13},
         "prepare": {"travel": {"train": {"rows": 291}}},
@@ -54,6 +55,12 @@ MANIFEST = {
         "adapters": {"travel": {"data": "data/travel.jsonl"}},
     },
 }
+
+
+def test_it_says_what_was_proved_of_each_file():
+    text = card()
+    assert "- `model/model.onnx`: evaluated: the metrics are its own" in text
+    assert "- `model/model.operators.onnx`: run: it computed, and gave what PyTorch gives" in text
 
 
 def card(**changes: object) -> str:

@@ -395,6 +395,9 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
     [
         ("targets.cpu-int4.precision", "fp32", "found the text 'fp32', expected int4"),
         ("targets.cpu-int4.precision", "int8", "expected int4"),
+        ("targets.cpu-int4.provider", "QNNExecutionProvider", "exports a graph for the CPU for it, without a word"),
+        ("targets.cpu-int4.provider", "OpenVINOExecutionProvider", "another one in name alone"),
+        ("targets.cpu-int4.provider", "VitisAIExecutionProvider", "Expected CPUExecutionProvider or CUDA"),
         ("targets.cpu-int4.provider", "CPU", "expected CPUExecutionProvider or CUDAExecutionProvider"),
         ("targets.cpu-int4.lm_head", "fp16", "expected int4, int8, float or mixed"),
         ("targets.cpu-int4.embedding", "int6", "expected float, int8, int4 or mixed"),

@@ -45,6 +45,8 @@ WHEEL = re.compile(
 )
 WHEEL_FORM = "pypi://name@version/path/in/the/wheel.gguf#sha256=… (64 hexadecimal digits, the wheel's hash)"
 CPU_PROVIDER = "CPUExecutionProvider"
+# Olive's ModelBuilder pass has no name for them in the builder, and says "cpu" instead.
+CPU_IN_DISGUISE = ("OpenVINOExecutionProvider", "QNNExecutionProvider", "VitisAIExecutionProvider")
 SIZE = re.compile(r"[1-9][0-9]*[bkmgBKMG]?")
 LONGEST_NAME = 255  # bytes, on every file system in use
 WRITTEN = ("models", "results", "data/prepared")  # what the stages write lies below
@@ -189,6 +191,15 @@ def _check_azure_name(pattern: str) -> str:
     if any(name not in ("name", "target") or spec or conversion for name, spec, conversion in fields):
         raise ValueError("only {name} and {target} are filled in")
     return _without_controls(pattern)
+
+
+def _check_provider(provider: Any) -> Any:
+    if provider in CPU_IN_DISGUISE:
+        raise ValueError(
+            "Olive's ModelBuilder pass exports a graph for the CPU for it, without a word: the target would be another "
+            "one in name alone. Expected CPUExecutionProvider or CUDAExecutionProvider"
+        )
+    return provider
 
 
 def _no_number(found: Any) -> Any:
@@ -381,7 +392,7 @@ def default_kv_cache(provider: str, lora_operator: object) -> Literal["float32",
 
 
 class Target(Section):
-    provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"]
+    provider: Annotated[Literal["CPUExecutionProvider", "CUDAExecutionProvider"], BeforeValidator(_check_provider)]
     precision: Literal["int4"]  # Olive's builder exports no int8; a checkpoint of 8 bits keeps its own
     lm_head: Literal["int4", "int8", "float", "mixed"]
     embedding: Literal["float", "int8", "int4", "mixed"] = "int8"

@@ -36,7 +36,9 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
             used.update((layer, module) for module in modules)
             a, b = _fit(projection, modules, adapter, qkv)
             _check_shape(adapter_folder, projection, a, b)
-            parameters[projection.lora_a] = _parameter(adapter_folder, projection.lora_a, a, projection.dtype)
+            parameters[projection.lora_a] = _parameter(
+                adapter_folder, projection.lora_a, a.T if projection.columns else a, projection.dtype
+            )
             parameters[projection.lora_b] = _parameter(adapter_folder, projection.lora_b, b.T, projection.dtype)
     unused = sorted(set(adapter) - used)
     if unused or not parameters:

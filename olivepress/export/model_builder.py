@@ -23,13 +23,15 @@ HEADS: dict[str, dict[str, Any]] = {
 # Bits of a quantized head or embedding, and weights with one scale: in 8 bits they lose as little in groups of 64.
 BITS = {"int4": 4, "int8": 8}
 TABLE_GROUPS = {4: (32,), 8: (64, 32)}
+WEBGPU = "WebGpuExecutionProvider"
 # MatMulNBits' accuracy_level: what the activations are computed in.
 ACTIVATIONS = {"float32": 1, "float16": 2, "bfloat16": 3, "int8": 4}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A machine to export for. ``precision`` is that of the weights; a CUDA graph computes in float16."""
+    """A machine to export for. ``precision`` is that of the weights; a CUDA graph computes in float16, WebGPU's in what
+    ``activations`` says."""
 
     provider: str
     precision: str
@@ -60,7 +62,11 @@ def export(
         "int4_accuracy_level": ACTIVATIONS[target.activations],
         **HEADS[target.lm_head],
         # the builder's own defaults are to trust a model's code, and to send the hub's token along
-        "extra_options": {"hf_remote": trust_remote_code, "hf_token": "false"},
+        "extra_options": {
+            "hf_remote": trust_remote_code,
+            "hf_token": "false",
+            **({"use_webgpu_fp32": "true"} if target.provider == WEBGPU and target.activations == "float32" else {}),
+        },
     }
     try:
         with mended_builder(), nullcontext() if upstream else fast_builder():

@@ -20,17 +20,21 @@ INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side
 
 @dataclass(frozen=True)
 class Projection:
-    """A projection with LoRA inputs: layer number, the graph's name for it, inputs K, outputs N, numpy dtype."""
+    """A projection with LoRA inputs: layer number, the graph's name for it, inputs K, outputs N, numpy dtype.
+
+    ``columns``: its A is [K, rank] and not [rank, K].
+    """
 
     layer: int
     name: str
     inputs: int
     outputs: int
     dtype: str
+    columns: bool = False
 
     @property
     def lora_a(self) -> str:
-        """The name of the graph input A [rank, K]."""
+        """The name of the graph input A [rank, K], or with ``columns`` [K, rank]."""
         return f"model.layers.{self.layer}.{self.name}.lora_A.weight"
 
     @property
@@ -43,13 +47,16 @@ def projections(model: "ir.Model") -> dict[tuple[int, str], Projection]:
     """(layer, name) -> Projection, by the graph's inputs; in the graph's order, empty if it has no LoRA inputs."""
     sides: dict[tuple[int, str], dict[str, int]] = {}
     dtypes: dict[tuple[int, str], str] = {}
+    columns: dict[tuple[int, str], bool] = {}
     for value in model.graph.inputs:
         match = INPUT.fullmatch(value.name)
         if match:
             key = (int(match["layer"]), match["name"])
-            sides.setdefault(key, {})[match["side"]] = value.shape[1]
+            turned = isinstance(value.shape[0], int)  # the rank, which has no number, comes second
+            sides.setdefault(key, {})[match["side"]] = value.shape[0 if turned else 1]
+            columns[key] = columns.get(key, False) or turned
             dtypes[key] = value.dtype.numpy().name
-    return {key: Projection(*key, size["A"], size["B"], dtypes[key]) for key, size in sides.items()}
+    return {key: Projection(*key, size["A"], size["B"], dtypes[key], columns[key]) for key, size in sides.items()}
 
 
 def read_projections(path: Path) -> dict[tuple[int, str], Projection]:

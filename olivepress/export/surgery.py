@@ -51,14 +51,16 @@ def transform(
     operators: str | None = None,
     both: bool = False,
     cache: str = "float32",
+    columns: bool = False,
 ) -> Transformed:
     """Run all passes over the ONNX file, in place.
 
     ``lora_inputs`` is a key of BLOCKS (projections.py), ``embedding`` one of EMBEDDINGS. ``operators`` is the execution
     provider whose native operators are to run the adapters; None leaves them to ONNX Runtime's own. ``both``: the file
     stays portable, and the graph with the operators is written beside it (OPERATORS), or left out, with a note, where
-    they cannot compute it. ``cache``: one of CACHES; CUDA's is what the graph computes in. Raises PressError for a
-    graph that has no known projection, and else for one that the operators cannot compute.
+    they cannot compute it. ``cache``: one of CACHES; CUDA's is what the graph computes in. ``columns`` as of
+    LoraInputs, for WebGPU. Raises PressError for a graph that has no known projection, and else for one that the
+    operators cannot compute.
     """
     from olivepress.export.passes.embedding import Embedding
     from olivepress.export.passes.gate_up import PackGateUp
@@ -80,7 +82,15 @@ def transform(
         apply(path, cut)
     small = (Embedding(embedding, cut.rare), SixteenBits())
     alone = [] if both else native
-    model = apply(path, RotaryCaches(), RotaryFrequencies(), PackGateUp(), *small, LoraInputs(lora_inputs), *alone)
+    model = apply(
+        path,
+        RotaryCaches(),
+        RotaryFrequencies(),
+        PackGateUp(),
+        *small,
+        LoraInputs(lora_inputs, columns=columns),
+        *alone,
+    )
     if both:
         try:
             apply(path, *native, out=path.with_name(OPERATORS))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OLIVE_DISABLE_TELEMETRY", "1")
 
-PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
+PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider")
 
 
 def run_pass(

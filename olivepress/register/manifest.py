@@ -8,6 +8,7 @@ from olivepress.core.artifact import ADAPTER_SUFFIX, MODEL, OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import read_json, sha256, sizes
 from olivepress.core.params import REGISTERED, SEMVER, read_params
+from olivepress.core.proof import proved_by_evaluation
 
 # What a model folder may have to run: the graph that genai_config.json names, and one with native operators beside it.
 GRAPHS = {"configured": f"model/{MODEL}", "operators": f"model/{OPERATORS}"}
@@ -70,6 +71,10 @@ def build_manifest(
         "base": {**base, **metrics("fetch")},
         "files": files,
         "graphs": {kind: path for kind, path in GRAPHS.items() if path in files},
+        "proved": {
+            f"model/{file}": level
+            for file, level in proved_by_evaluation(metrics(f"auto-opt/{target}")["proved"], MODEL).items()
+        },
         "inputs_sha256": sources,
         "quality": {
             "quantize": metrics("quantize"),

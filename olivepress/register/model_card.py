@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from olivepress.core.artifact import ADAPTER_SUFFIX, LIBRARIES, MODEL, OPERATORS
+from olivepress.core.proof import LEVELS
 from olivepress.core.template import render_prompt, unescape
 from olivepress.register.card_header import base_model, licence_fields, render_header
 
@@ -75,6 +76,10 @@ which no adapter was trained for, also with each adapter on, to show what it for
 | data | base | quantized | + adapter | quantized, ONNX Runtime | + adapter, ONNX Runtime |
 |---|---:|---:|---:|---:|---:|
 {losses}
+
+What was proved to work before this was released:
+
+{proved}
 
 ONNX Runtime against PyTorch on the same weights and rows:
 
@@ -190,6 +195,7 @@ def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence
         load_adapters="\n".join(f'adapters.load("adapters/{name}{ADAPTER_SUFFIX}", "{name}")' for name in names),
         prompt=_prompt(params["text"]["template"]),
         native=_native(manifest["files"]),
+        proved="\n".join(f"- `{file}`: {level}: {LEVELS[level]}" for file, level in manifest["proved"].items()),
         losses="\n".join(losses),
         agreement="\n".join(agreement),
         source=base["source"],

@@ -354,10 +354,15 @@ def _finite(generator: "og.Generator") -> list[bool]:
 
 
 def check_providers(folder: Path, config: dict[str, Any]) -> None:
-    """PressError for a model that was made for CUDA where GenAI is the build without it."""
+    """PressError for a model that was made for CUDA or WebGPU where there is none."""
     import onnxruntime_genai as og
 
-    if "cuda" in map(str.lower, providers(config)) and not og.is_cuda_available():
+    named = {name.lower() for name in providers(config)}
+    if "webgpu" in named:
+        from olivepress.runtime.webgpu import register
+
+        register(folder)
+    if "cuda" in named and not og.is_cuda_available():
         raise PressError(
             f"{folder}: was made for CUDA, and this onnxruntime_genai has none: pip install "
             "'olivepress[runtime-cuda]' in an environment without the CPU build, or load a CPU target."

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from olivepress.core.errors import PressError
 from olivepress.runtime.graphs import CONFIGURED, choose
 from olivepress.runtime.threads import thread_limit
 from olivepress.runtime.trust import check_library, providers, read_genai_config
@@ -71,5 +72,9 @@ class OnnxLogits:
 
 def provider_of(folder: Path) -> str:
     """The execution provider that the model in ``folder`` was exported for, as its genai_config.json has it."""
-    wanted = map(str.lower, providers(read_genai_config(folder)))
+    wanted = {name.lower() for name in providers(read_genai_config(folder))}
+    if "webgpu" in wanted:  # ONNX Runtime would compute them on the CPU, and say so in a warning alone
+        raise PressError(
+            f"{folder}: is for WebGPU, whose logits cannot be measured yet: it answers through GenAI alone."
+        )
     return "CUDAExecutionProvider" if "cuda" in wanted else "CPUExecutionProvider"

@@ -30,6 +30,7 @@ def make(checkout: Path, *words: str) -> subprocess.CompletedProcess:
         ("data-head", "DATA", f"{NASTY}: not there."),
         ("doctor", "PROFILE", NASTY),
         ("chat", "FOLDER", f"Directory {NASTY!r} does not exist."),
+        ("web", "FOLDER", f"Directory {NASTY!r} does not exist."),
         ("verify-release", "FOLDER", f"Directory {NASTY!r} does not exist."),
         ("release", "SIGN_KEY", f"File {NASTY!r} does not exist."),
     ],
@@ -46,6 +47,7 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
     [
         (["chat"], "TARGET"),
         (["chat"], "ADAPTER"),
+        (["web"], "TARGET"),
         (["data-head"], "DATA"),
         (["search"], "MAX_MEGABYTES"),
         (["search"], "STUDY"),
@@ -63,6 +65,7 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
         (["--dry-run", "setup-test-services"], "AZURITE"),
         (["--dry-run", "setup-test-services"], "SEAWEEDFS"),
         (["--dry-run", "setup-test-services"], "MLFLOW"),
+        (["--dry-run", "setup-test-services"], "WEBGPU"),
         (["report"], "REV"),
         (["image-cpu"], "BASE"),
     ],

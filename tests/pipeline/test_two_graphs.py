@@ -1,6 +1,7 @@
 """A CPU target's folder with two graphs: either gives the same, machine or switch chooses, foreign code is out."""
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from in_process import run_stage
 
 import olivepress
-from olivepress.core.artifact import LIBRARIES, LIBRARY, MODEL, OPERATORS
+from olivepress.core.artifact import LIBRARIES, LIBRARY, MODEL, OPERATORS, library_for
 from olivepress.core.errors import PressError
 from olivepress.runtime.agreement import BOUND
 from olivepress.runtime.graphs import SWITCH
@@ -69,6 +70,13 @@ def test_the_two_graphs_share_the_weights_and_are_small(release):
     assert weights[0] == weights[1]
     manifest = json.loads((release / "manifest.json").read_text())
     assert manifest["graphs"] == {"configured": f"model/{MODEL}", "operators": f"model/{OPERATORS}"}
+    own = f"model/{library_for(platform.machine())}"
+    assert manifest["proved"] == {
+        **{f"model/{name}": "exported" for name in LIBRARIES.values()},
+        own: "run",
+        f"model/{OPERATORS}": "run",
+        f"model/{MODEL}": "evaluated",
+    }
     assert {f"model/{name}" for name in (*LIBRARIES.values(), OPERATORS)} <= manifest["files"].keys()
     card = (release / "README.md").read_text()
     named = " and ".join(f"`model/{name}` ({processor})" for processor, name in LIBRARIES.items())

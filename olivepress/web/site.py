@@ -1,0 +1,99 @@
+"""The folder as a whole: the page, what it has from npm, model and adapters, and page.json, which describes them."""
+
+import json
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from olivepress.core.artifact import ADAPTER_SUFFIX
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import atomic_output
+from olivepress.core.template import unescape
+from olivepress.runtime.genai import Model
+from olivepress.runtime.prompt import control_ids
+from olivepress.runtime.release import load_run
+from olivepress.runtime.trust import providers, read_genai_config
+from olivepress.web.graph import write_graph
+from olivepress.web.packages import write_packages
+
+PROBE = "Where is Chicago, and what's there (in 2026)?"
+TOKENIZER = "tokenizer.json"
+
+
+def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
+    """Write the page for the model in ``folder`` (model/, adapters/) to ``out``, whole or not at all.
+
+    Returns its bytes. ``template``: "chat", or the text template that the model was trained with. PressError if a
+    browser cannot run it.
+    """
+    config = read_genai_config(folder / "model")
+    if found := providers(config):
+        raise PressError(
+            f"{folder}: is for {', '.join(found)}; the page runs in WebAssembly, which takes a CPU target: --target."
+        )
+    model = load_run(folder, template, graph="portable")
+    with atomic_output(out) as scratch:
+        with as_file(files("olivepress.web") / "static") as static:
+            shutil.copytree(static, scratch)
+        write_packages(scratch / "packages")
+        for name in ("model", "adapters"):
+            (scratch / name).mkdir()
+        graph = write_graph(folder / "model", scratch / "model")
+        for name in (*graph["weights"], TOKENIZER):
+            shutil.copyfile(folder / "model" / name, scratch / "model" / name)
+        adapters = {
+            name: _write_adapter(folder / "adapters" / f"{name}{ADAPTER_SUFFIX}", scratch, f"adapters/{place}.bin")
+            for place, name in enumerate(model.adapters)
+        }
+        page = {"title": title, **graph, "adapters": adapters, **_text(model, config, unescape(template))}
+        (scratch / "page.json").write_text(json.dumps(page, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        return sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
+
+
+def _write_adapter(path: Path, scratch: Path, name: str) -> dict[str, Any]:
+    """Write an .onnx_adapter file's values as ``name``, one after the other; returns input -> shape and first byte."""
+    from onnxruntime import AdapterFormat
+
+    found: dict[str, Any] = {}
+    start = 0
+    adapter = AdapterFormat.read_adapter(str(path))  # the parameters are views of its memory
+    parameters = adapter.get_parameters()
+    with (scratch / name).open("wb") as file:
+        for key in sorted(parameters):
+            values = parameters[key].numpy()
+            found[key] = {"shape": list(values.shape), "start": start}
+            start += file.write(values.tobytes())
+    return {"file": name, "values": found}
+
+
+def _text(model: Model, config: dict[str, Any], template: str) -> dict[str, Any]:
+    """How text becomes tokens, and where answers end; ``probe``: a question with the tokens that GenAI makes of it.
+
+    The page refuses to start where it makes others.
+    """
+    settings = json.loads((model.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    ends = config["model"]["eos_token_id"]
+    return {
+        "end": [ends] if isinstance(ends, int) else ends,
+        "context": model.context_length,
+        "template": _chat_template(model.folder, settings) if template == "chat" else None,
+        "text_template": None if template == "chat" else template.partition("{response}")[0],
+        "special": {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")},
+        "control": sorted(control_ids(model.folder).values()),
+        "probe": {"prompt": PROBE, "tokens": model.tokenizer.encode(model.render(PROBE)).tolist()},
+    }
+
+
+def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
+    """The template that GenAI reads: a file of its own, or the one in tokenizer_config.json."""
+    file = folder / "chat_template.jinja"
+    template = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
+    if not isinstance(template, str):
+        raise PressError(f"{file}: not there, and tokenizer_config.json has no chat_template. Write a text.template.")
+    return template
+
+
+def _token(value: Any) -> str | None:
+    """A token of tokenizer_config.json, which may be an object about it."""
+    return value.get("content") if isinstance(value, dict) else value

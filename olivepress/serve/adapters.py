@@ -63,10 +63,10 @@ class Adapters:
             raise ApiError(
                 403, "no adapters can be added: the server was started without --adapter-folder.", "disabled"
             )
+        place = self._place(folder)
         with self._lock:
             if name in self._found:
                 raise ApiError(409, f"there is an adapter {name!r}: take it away first.", "adapter_exists", "name")
-            place = self._place(folder)
             try:
                 manifest = read_manifest(place / MANIFEST)
                 self._check(place, manifest, name)

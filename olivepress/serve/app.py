@@ -52,6 +52,8 @@ class Answering:
         self._events: asyncio.Queue[Piece | End | ApiError] = asyncio.Queue()
         self.job: Job | None = None
         self.came = time.monotonic()
+        self.ended = False  # the metrics and the log know of it
+        self._gone = False
 
     def emit(self, found: Piece | End | ApiError) -> None:
         """For the engine's thread."""
@@ -59,8 +61,8 @@ class Answering:
             self._loop.call_soon_threadsafe(self._events.put_nowait, found)
 
     async def next(self) -> Piece | End:
-        """What comes next; ApiError if that is one."""
-        found = await self._events.get()
+        """What comes next; ApiError if that is one, or the client is gone."""
+        found = GONE if self._gone else await self._events.get()
         if isinstance(found, ApiError):
             raise found
         return found
@@ -70,15 +72,19 @@ class Answering:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.job.cancel()
+        self._gone = True
         self._events.put_nowait(GONE)
 
 
 class EventStream(StreamingResponse):
-    """A stream of an answer, which is not written further when the client is gone or the server gives up on it."""
+    """A stream of an answer, which is not written further when the client is gone or the server gives up on it.
 
-    def __init__(self, content: AsyncIterator[bytes], answering: Answering) -> None:
+    ``over`` is called at its end, whichever it is.
+    """
+
+    def __init__(self, content: AsyncIterator[bytes], answering: Answering, over: Callable[[], None]) -> None:
         super().__init__(content, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        self._answering = answering
+        self._answering, self._over = answering, over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = asyncio.create_task(self._answering.watch(receive))
@@ -89,6 +95,7 @@ class EventStream(StreamingResponse):
         finally:
             watch.cancel()
             self._answering.job.cancel()
+            self._over()
 
 
 class Service:
@@ -167,7 +174,8 @@ class Service:
                 raise
             finally:
                 watch.cancel()
-            return EventStream(self._stream(reply, answering, first), answering)
+            over = partial(self._ended, answering, asked.model, GONE)
+            return EventStream(self._stream(reply, answering, first), answering, over)
         watch = asyncio.create_task(answering.watch(request.receive))
         try:
             text, end = "", None
@@ -249,7 +257,10 @@ class Service:
             self.metrics.first_token.observe(time.monotonic() - answering.came)
 
     def _ended(self, answering: Answering, model: str, found: End | ApiError) -> None:
-        """An answer's end, for the metrics and the log."""
+        """An answer's end, for the metrics and the log; only the first that is told of it."""
+        if answering.ended:
+            return
+        answering.ended = True
         seconds, job = time.monotonic() - answering.came, answering.job
         reason = found.reason if isinstance(found, End) else found.code
         self.metrics.ended.labels(reason).inc()

@@ -2,8 +2,9 @@
 
 GenAI's generator takes all of its prompts at the beginning, with one adapter for all. Its Engine (continuous batching)
 stops on these models with "Expected at least one request to be ready", and takes no adapter. The graph takes rows of
-any length, and the logits of a row do not depend on those beside it: a test holds that, and that they give GenAI's
-tokens.
+any length. By the graph with native operators a row's logits are to the last bit what it has alone; by the portable
+one that holds without an adapter, and with one they differ by a millionth (ONNX Runtime multiplies one row otherwise
+than several), unless each row is computed by itself (``alone``). Tests hold all of it, and that the tokens are GenAI's.
 """
 
 from collections.abc import Sequence
@@ -43,30 +44,32 @@ class Adapter:
 class Decoder:
     """The graph of a CPU model in ``folder``, checked before (`runtime.trust`). PressError if it cannot be run.
 
-    Logits are float32. ``new_cache`` makes what `prompt` and `step` keep the answers of one adapter in.
+    ``alone``: `step` computes one row after the other. Logits are float32. ``new_cache`` makes what `prompt` and `step`
+    keep the answers of one adapter in.
     """
 
-    def __init__(self, folder: Path, graph: Graph) -> None:
+    def __init__(self, folder: Path, graph: Graph, *, alone: bool = False) -> None:
         import numpy as np
         import onnxruntime
 
-        self.folder = folder
+        self.folder, self.file = folder, folder / graph.file
+        self.alone = alone
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = thread_limit() or 0
         try:
             if graph.library:
                 options.register_custom_ops_library(str(folder / graph.library))
-            self._session = onnxruntime.InferenceSession(folder / graph.file, options, ["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(self.file, options, ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own have no common class but this
-            raise PressError(f"{folder / graph.file}: ONNX Runtime cannot load it: {first_sentence(error)}") from error
+            raise PressError(f"{self.file}: ONNX Runtime cannot load it: {first_sentence(error)}") from error
         inputs = self._session.get_inputs()
         for value in inputs:
             if value.name not in KNOWN and not value.name.startswith(PAST):
-                raise PressError(f"{folder / graph.file}: has an input {value.name!r} that no server here feeds.")
+                raise PressError(f"{self.file}: has an input {value.name!r} that no server here feeds.")
         past = [value for value in inputs if value.name.startswith(PAST)]
         if not past:
-            raise PressError(f"{folder / graph.file}: has no input {PAST}…: not a decoder as auto-opt writes it.")
+            raise PressError(f"{self.file}: has no input {PAST}…: not a decoder as auto-opt writes it.")
         self._with_positions = any(value.name == "position_ids" for value in inputs)
         self._dtype = np.dtype(np.float16 if past[0].type == "tensor(float16)" else np.float32)
         self._shapes = {value.name: (value.shape[1], value.shape[3]) for value in past}
@@ -122,11 +125,15 @@ class Decoder:
         import numpy as np
 
         lengths = np.array(cache.lengths) + 1
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         read = np.array(tokens, np.int64)[:, None]
-        logits = self._run(cache, slice(0, len(tokens)), read, mask, adapter)
+        size = 1 if self.alone else len(read)
+        found = []
+        for first in range(0, len(read), size):
+            rows = slice(first, first + size)
+            mask = (np.arange(lengths[rows].max()) < lengths[rows, None]).astype(np.int64)
+            found.append(self._run(cache, rows, read[rows], mask, adapter)[:, 0])
         cache.lengths = lengths.tolist()
-        return logits[:, 0].astype(np.float32, copy=False)
+        return np.concatenate(found).astype(np.float32, copy=False)
 
     def _run(
         self, cache: KeyValueCache, rows: slice, tokens: "np.ndarray", mask: "np.ndarray", adapter: Adapter | None

@@ -32,27 +32,52 @@ class Served:
     context: int
 
 
-def open_release(folder: Path, target: str | None, *, verify: str, graph: str | None, context: int | None) -> Served:
-    """The release in ``folder`` for ``target``; ``verify`` and ``graph`` as of `olivepress.load`."""
+def open_release(
+    folder: Path,
+    target: str | None,
+    *,
+    verify: str = "cached",
+    graph: str | None = None,
+    context: int | None = None,
+    exact: bool = False,
+) -> Served:
+    """The release in ``folder`` for ``target``; ``verify`` and ``graph`` as of `olivepress.load`.
+
+    ``context``: tokens of prompt and answer, the model's if it is None. ``exact``: no answer is computed with another.
+    """
     folder = find_release(folder, target)
     manifest = check_release(folder, verify)
     if target is not None and manifest["target"] != target:
         raise PressError(f"{folder}: is for the target {manifest['target']!r}, not {target!r}.")
     files = {name: folder / "adapters" / f"{name}{ADAPTER_SUFFIX}" for name in manifest["adapters"]}
     template = unescape(manifest["params"]["text"]["template"])
-    return _opened(manifest["name"], folder / "model", files, template, graph, context)
+    return _opened(manifest["name"], folder / "model", files, template, graph, context, exact)
 
 
-def open_run(folder: Path, name: str, template: str, *, graph: str | None, context: int | None) -> Served:
+def open_run(
+    folder: Path,
+    name: str,
+    template: str,
+    *,
+    graph: str | None = None,
+    context: int | None = None,
+    exact: bool = False,
+) -> Served:
     """The model of a finished run in ``folder`` (model/, adapters/); ``template``: text.template of its params."""
     template = unescape(template)
     check_template(template)
     files = {path.name.removesuffix(ADAPTER_SUFFIX): path for path in (folder / "adapters").glob(f"*{ADAPTER_SUFFIX}")}
-    return _opened(name, folder / "model", dict(sorted(files.items())), template, graph, context)
+    return _opened(name, folder / "model", dict(sorted(files.items())), template, graph, context, exact)
 
 
 def _opened(
-    name: str, folder: Path, adapters: dict[str, Path], template: str, graph: str | None, context: int | None
+    name: str,
+    folder: Path,
+    adapters: dict[str, Path],
+    template: str,
+    graph: str | None,
+    context: int | None,
+    exact: bool,
 ) -> Served:
     config = read_genai_config(folder)
     asked = [provider for provider in providers(config) if provider.lower() != "cpu"]
@@ -66,7 +91,7 @@ def _opened(
         raise PressError(f"--context-length {context}: the model in {folder} takes up to {longest} tokens.")
     chosen = choose(folder, graph)
     wording = Wording(folder, config, chosen, template)
-    decoder = Decoder(folder, chosen)
+    decoder = Decoder(folder, chosen, alone=exact)
     if (folder / OPERATORS).is_file():
         note(f"{folder}: {chosen}")
     return Served(name, wording, decoder, adapters, config.get("search", {}), context or longest)

@@ -98,7 +98,7 @@ class Adapters:
         except (OSError, ValueError, RuntimeError):  # a name too long, with a null character, a loop of links
             inside = False
         if not inside:
-            raise ApiError(400, f"{folder!r}: no folder below the one for adapters.", "no_such_folder", "folder")
+            raise ApiError(400, f"no folder below the one for adapters: {folder!r}.", "no_such_folder", "folder")
         return place
 
     def _check(self, place: Path, manifest: dict[str, Any], name: str) -> None:

@@ -2,9 +2,9 @@
 
 GenAI's generator takes all of its prompts at the beginning, with one adapter for all. Its Engine (continuous batching)
 stops on these models with "Expected at least one request to be ready", and takes no adapter. The graph takes rows of
-any length. By the graph with native operators a row's logits are to the last bit what it has alone; by the portable
-one that holds without an adapter, and with one they differ by a millionth (ONNX Runtime multiplies one row otherwise
-than several), unless each row is computed by itself (``alone``). Tests hold all of it, and that the tokens are GenAI's.
+any length. By the graph with native operators a row's logits are to the last bit what it has alone. By the portable one
+that holds without an adapter alone: ONNX Runtime multiplies one row by an adapter otherwise than several, and the int8
+activations behind it make a thousandth of that. Tests hold this, and that the tokens are GenAI's.
 """
 
 from collections.abc import Sequence
@@ -44,16 +44,16 @@ class Adapter:
 class Decoder:
     """The graph of a CPU model in ``folder``, checked before (`runtime.trust`). PressError if it cannot be run.
 
-    ``alone``: `step` computes one row after the other. Logits are float32. ``new_cache`` makes what `prompt` and `step`
-    keep the answers of one adapter in.
+    ``together``: `step` computes all rows at once even where each would have other logits alone. Logits are float32.
+    ``new_cache`` makes what `prompt` and `step` keep the answers of one adapter in.
     """
 
-    def __init__(self, folder: Path, graph: Graph, *, alone: bool = False) -> None:
+    def __init__(self, folder: Path, graph: Graph, *, together: bool = False) -> None:
         import numpy as np
         import onnxruntime
 
         self.folder, self.file = folder, folder / graph.file
-        self.alone = alone
+        self.apart = graph.library is None and not together  # rows with an adapter
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = thread_limit() or 0
@@ -126,7 +126,7 @@ class Decoder:
 
         lengths = np.array(cache.lengths) + 1
         read = np.array(tokens, np.int64)[:, None]
-        size = 1 if self.alone else len(read)
+        size = 1 if adapter and self.apart else len(read)
         found = []
         for first in range(0, len(read), size):
             rows = slice(first, first + size)

@@ -39,11 +39,11 @@ def open_release(
     verify: str = "cached",
     graph: str | None = None,
     context: int | None = None,
-    exact: bool = False,
+    together: bool = False,
 ) -> Served:
     """The release in ``folder`` for ``target``; ``verify`` and ``graph`` as of `olivepress.load`.
 
-    ``context``: tokens of prompt and answer, the model's if it is None. ``exact``: no answer is computed with another.
+    ``context``: tokens of prompt and answer, the model's if it is None. ``together``: as of `Decoder`.
     """
     folder = find_release(folder, target)
     manifest = check_release(folder, verify)
@@ -51,7 +51,7 @@ def open_release(
         raise PressError(f"{folder}: is for the target {manifest['target']!r}, not {target!r}.")
     files = {name: folder / "adapters" / f"{name}{ADAPTER_SUFFIX}" for name in manifest["adapters"]}
     template = unescape(manifest["params"]["text"]["template"])
-    return _opened(manifest["name"], folder / "model", files, template, graph, context, exact)
+    return _opened(manifest["name"], folder / "model", files, template, graph, context, together)
 
 
 def open_run(
@@ -61,13 +61,13 @@ def open_run(
     *,
     graph: str | None = None,
     context: int | None = None,
-    exact: bool = False,
+    together: bool = False,
 ) -> Served:
     """The model of a finished run in ``folder`` (model/, adapters/); ``template``: text.template of its params."""
     template = unescape(template)
     check_template(template)
     files = {path.name.removesuffix(ADAPTER_SUFFIX): path for path in (folder / "adapters").glob(f"*{ADAPTER_SUFFIX}")}
-    return _opened(name, folder / "model", dict(sorted(files.items())), template, graph, context, exact)
+    return _opened(name, folder / "model", dict(sorted(files.items())), template, graph, context, together)
 
 
 def _opened(
@@ -77,7 +77,7 @@ def _opened(
     template: str,
     graph: str | None,
     context: int | None,
-    exact: bool,
+    together: bool,
 ) -> Served:
     config = read_genai_config(folder)
     asked = [provider for provider in providers(config) if provider.lower() != "cpu"]
@@ -91,7 +91,7 @@ def _opened(
         raise PressError(f"--context-length {context}: the model in {folder} takes up to {longest} tokens.")
     chosen = choose(folder, graph)
     wording = Wording(folder, config, chosen, template)
-    decoder = Decoder(folder, chosen, alone=exact)
+    decoder = Decoder(folder, chosen, together=together)
     if (folder / OPERATORS).is_file():
         note(f"{folder}: {chosen}")
     return Served(name, wording, decoder, adapters, config.get("search", {}), context or longest)

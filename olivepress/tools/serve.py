@@ -35,7 +35,7 @@ Folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--slots", type=click.IntRange(1, 256), default=8, show_default=True, help="Answers at a time.")
 @click.option("--queue", type=click.IntRange(0, 100_000), default=64, show_default=True, help="Requests that may wait.")
 @click.option("--context-length", type=click.IntRange(2), help="Tokens of prompt and answer; the model's without it.")
-@click.option("--exact", is_flag=True, help="Compute no two answers together, which may round otherwise.")
+@click.option("--together", is_flag=True, help="By the portable graph: faster with adapters, and rounds otherwise.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=300, show_default=True, help="Seconds of a request.")
 @click.option("--max-body", type=click.IntRange(64), default=2**20, show_default=True, help="Bytes of a request.")
 @click.option("--grace", type=click.IntRange(0), default=30, show_default=True, help="Seconds to end in.")
@@ -54,7 +54,7 @@ def main(
     slots: int,
     queue: int,
     context_length: int | None,
-    exact: bool,
+    together: bool,
     timeout: float,
     max_body: int,
     grace: int,
@@ -76,7 +76,7 @@ def main(
     if adapter_folder and not admin:
         raise PressError("--adapter-folder: nobody could add one: give --admin-token-file, or OLIVEPRESS_ADMIN_TOKEN.")
     if folder:
-        served = open_release(folder, target, verify=verify, graph=graph, context=context_length, exact=exact)
+        served = open_release(folder, target, verify=verify, graph=graph, context=context_length, together=together)
     else:
         from olivepress.core.params import read_params  # a consumer, who has a release, needs none of it
 
@@ -88,7 +88,7 @@ def main(
             params["text"]["template"],
             graph=graph,
             context=context_length,
-            exact=exact,
+            together=together,
         )
     if name:
         served = replace(served, name=name)

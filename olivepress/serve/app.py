@@ -162,8 +162,8 @@ class Service:
         reply = Reply(asked.model, kind is ChatRequest, asked.with_usage)
         self.engine.refuse_if_full()
         job = answering.job = await self._in_words(self._job, asked, adapter, answering)
-        self.metrics.prompt_tokens.inc(len(job.ids))
         self.engine.submit(job)
+        self.metrics.prompt_tokens.inc(len(job.ids))
         if asked.stream:
             # the first word decides of the status: what is wrong by then is an error as any other
             watch = asyncio.create_task(answering.watch(request.receive))

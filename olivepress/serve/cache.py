@@ -43,9 +43,11 @@ class KeyValueCache:
     def _grow(self, rows: int, length: int) -> None:
         import numpy as np
 
+        grown = {}  # all of them or none: there may not be the memory
         for name, (heads, size) in self._shapes.items():
             before = self.buffers[name]
             after = np.empty((rows, heads, length, size), self._dtype)
             for row, kept in enumerate(self.lengths):
                 after[row, :, :kept] = before[row, :, :kept]
-            self.buffers[name] = after
+            grown[name] = after
+        self.buffers = grown

@@ -35,6 +35,7 @@ class Server:
             assert self.process.poll() is None, self.said
             time.sleep(0.05)
         self.url = found[1]
+        self._http = self.http()
 
     @property
     def said(self) -> str:
@@ -48,8 +49,7 @@ class Server:
 
     def metric(self, name: str) -> float:
         """The sum over all labels."""
-        with self.http() as http:
-            lines = http.get("/metrics").text.splitlines()
+        lines = self._http.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"olivepress_{name}[ {{]", line))
 
     def idle(self) -> None:
@@ -62,6 +62,7 @@ class Server:
     def end(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self._http.close()
         return self.process.wait(60)
 
 

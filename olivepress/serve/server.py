@@ -5,10 +5,14 @@ import socket
 from ipaddress import ip_address
 
 import uvicorn
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp
 
 from olivepress.core.errors import PressError
 from olivepress.core.report import note
 from olivepress.serve.app import Service, make_app
+
+LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 
 def serve(service: Service, host: str, port: int, grace: int) -> None:
@@ -17,8 +21,13 @@ def serve(service: Service, host: str, port: int, grace: int) -> None:
     ``port`` 0: a free one, which is said. PressError if the address cannot be had.
     """
     listening = _listen(host, port)
+    name, bound = listening.getsockname()[:2]
+    app: ASGIApp = make_app(service)
+    if service.keys.open and _is_loopback(name):
+        # a web page elsewhere could give its own name this address (DNS rebinding), and ask as if it were from here
+        app = TrustedHostMiddleware(app, allowed_hosts=[*LOCAL, name], www_redirect=False)
     config = uvicorn.Config(
-        make_app(service),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -29,7 +38,6 @@ def serve(service: Service, host: str, port: int, grace: int) -> None:
     # uvicorn raises the signal that ended it once more when all is done: an end in order has status 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    name, bound = listening.getsockname()[:2]
     shown = f"[{name}]" if ":" in name else name
     if service.keys.open and not _is_loopback(name):
         note("Everybody who reaches this address may ask: no --api-keys.")

@@ -1,9 +1,9 @@
 """What a server does not do, and how it says so: limits, keys, disconnects, bad bodies, its end."""
 
 import json
+import select
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -181,6 +181,18 @@ def test_only_a_key_lets_in(release, serving, tmp_path):
         assert KEY not in server.said
 
 
+def test_without_keys_only_this_machines_names_are_answered(server, release, serving, tmp_path):
+    port = server.url.rsplit(":", 1)[1]
+    with server.http() as http:
+        for host, status in (("evil.example", 400), (f"evil.example:{port}", 400), (f"localhost:{port}", 200)):
+            assert http.get("/v1/models", headers={"Host": host}).status_code == status, host
+    keys = tmp_path / "keys"
+    keys.write_text(KEY)
+    with serving("--folder", release, "--api-keys", keys) as other, other.http() as http:
+        headers = {"Host": "a-proxy.example", "Authorization": f"Bearer {KEY}"}
+        assert http.get("/v1/models", headers=headers).status_code == 200
+
+
 # --- how much
 
 
@@ -218,13 +230,13 @@ def test_an_answer_that_nobody_waits_for_ends(release, serving, stream):
         body = json.dumps({"model": NAME, "messages": HELLO, "response_format": LONG, "stream": stream}).encode()
         for ended in range(3):
             with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as wire:
-                head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 wire.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
                 if stream:
                     assert wire.recv(12) == b"HTTP/1.1 200"
                 else:
                     while not server.metric("answers_running") and server.metric("answers_total") <= ended:
-                        time.sleep(0.001)
+                        assert not select.select([wire], [], [], 0.001)[0] or server.metric("answers_total") > ended
         # the only slot is free again, long before such an answer would end
         found = server.client().chat.completions.create(model=NAME, messages=HELLO, max_tokens=4)
         assert found.usage.completion_tokens == 4

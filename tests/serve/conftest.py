@@ -18,7 +18,6 @@ import openai
 import pytest
 
 TARGET = "cpu-int4"
-ADMIN = "an administrator's token".replace(" ", "-")
 
 
 class Server:

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 NAME = "ft-for-travel"
+NOBODY = "none"  # the client wants some key
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -52,7 +53,7 @@ def test_adapters_at_the_same_time_mix_nothing(server, answers):
         return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
     async def all_at_once() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=NOBODY, max_retries=0) as client:
             return await asyncio.gather(*(ask(client, expected) for expected in answers * 3))
 
     assert asyncio.run(all_at_once()) == [expected["text"] for expected in answers * 3]

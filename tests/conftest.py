@@ -24,6 +24,7 @@ MARKERS = {
     "sources": "sources",
     "azure_ml": "azure",
     "pipeline": "pipeline",
+    "serve": "serve",
     "sharing": "sharing",
     "container": "container",
 }

@@ -40,6 +40,7 @@ BEFORE = {
         "bits_per_weight": 8.13,
         "size_ratio": 0.5081,
     },
+    "results/quality/auto-opt/cpu-int4.json": {"proved": {"model.onnx": "run"}},
     "results/quality/evaluate-base/cpu-int4.json": GENERAL,
     "results/quality/gate/cpu-int4.json": {"finetuning_gain": 4.7},
 }

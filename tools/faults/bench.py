@@ -101,7 +101,8 @@ class Bench:
     def fill(self, finished: Path | None) -> None:
         """Copy a finished project, or clone this one and run it; commit what came out."""
         if finished:
-            shutil.copytree(finished, self.folder, symlinks=True)
+            # its environment is this one's, below: gigabytes, which the small disk has no room for
+            shutil.copytree(finished, self.folder, symlinks=True, ignore=shutil.ignore_patterns(".venv", ".services"))
         else:
             clone(Path(__file__).parents[2], self.folder)
         venv = self.folder / ".venv"

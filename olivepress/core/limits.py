@@ -87,6 +87,31 @@ def bounded(memory: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """SIGTERM and SIGINT that come within are answered after it; a fork made within is not ended by them until it says.
+
+    Around a fork: what a signal raises in the callbacks that libraries have for one (logging's) is printed and lost.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are answered in the main thread
+        yield
+        return
+    came: list[int] = []
+    process = os.getpid()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: answer for number, answer in before.items() if callable(answer)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        if os.getpid() == process:
+            for number, answer in before.items():
+                signal.signal(number, answer)
+            for number in came:
+                signal.raise_signal(number)
+
+
 def crash_quietly() -> None:
     """From here on this process leaves no core file, and neither Python nor a library prints how it ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -121,7 +146,8 @@ def each_apart(
     context = multiprocessing.get_context("fork")
     heard, says = context.Pipe(duplex=False)
     child = context.Process(target=_say, args=(function, memory, heard, says), daemon=True)
-    child.start()
+    with signals_later():
+        child.start()
     says.close()
     begun = time.monotonic()
 

@@ -9,12 +9,13 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import raise_handles
-from olivepress.core.limits import MEMORY, bounded, crash_quietly
+from olivepress.core.limits import MEMORY, bounded, crash_quietly, signals_later
 
 if TYPE_CHECKING:
     import onnxruntime_genai as og
@@ -74,19 +75,28 @@ def _reason(ended: int, most: int = 0) -> str:
 def _forked(work: Callable[[], str], most: int = LEAST_ROOM) -> tuple[int, str]:
     """How a fork ended that did ``work`` (an exit status, or less a signal's number), and what it returned or said."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _run(work, most, writer)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode("utf-8", "surrogatepass")
+    with signals_later():
+        child = os.fork()
+        if child == 0:
+            _run(work, most, writer)
+    try:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            said = pipe.read()
+        ended = os.waitpid(child, 0)[1]
+    except BaseException:  # a signal: nobody waits for it any more
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        raise
+    return os.waitstatus_to_exitcode(ended), said.decode("utf-8", "surrogatepass")
 
 
 def _run(work: Callable[[], str], most: int, writer: int) -> NoReturn:
     """In the fork. What it holds of the other process is not let go of in an orderly way."""
     status, text = 0, b""
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):  # not as this program answers them
+            signal.signal(number, signal.SIG_DFL)
         raise_handles()  # it may be the last one that /dev/null takes
         crash_quietly()
         for timer, number, seconds in (

@@ -16,7 +16,7 @@ from olivepress.core.proof import proved_by_export
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
-from olivepress.export.model_builder import ACTIVATIONS, HEADS, WEBGPU, Target, export
+from olivepress.export.model_builder import ACTIVATIONS, HEADS, Target, export
 from olivepress.export.operator_library import check_library, copy_libraries
 from olivepress.export.projections import BLOCKS
 from olivepress.export.session_options import set_end_tokens, set_session_options
@@ -24,7 +24,7 @@ from olivepress.export.sizes import bytes_by_part
 from olivepress.export.surgery import CACHES, EMBEDDINGS, transform
 from olivepress.export.tokenizer_check import check_tokenizer
 from olivepress.export.tokenizer_file import compact_tokenizer, portable_template
-from olivepress.modeling.olive_pass import PROVIDERS
+from olivepress.modeling.olive_pass import PROVIDERS, WEBGPU
 
 
 @stage

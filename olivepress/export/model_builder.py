@@ -11,7 +11,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.pretrained import load_config
 from olivepress.export.fast_builder import fast_builder
 from olivepress.export.mended_builder import mended_builder
-from olivepress.modeling.olive_pass import run_pass
+from olivepress.modeling.olive_pass import WEBGPU, run_pass
 
 # How the output head, which the quantizers leave alone, is stored: the builder's own names for it.
 HEADS: dict[str, dict[str, Any]] = {
@@ -23,7 +23,6 @@ HEADS: dict[str, dict[str, Any]] = {
 # Bits of a quantized head or embedding, and weights with one scale: in 8 bits they lose as little in groups of 64.
 BITS = {"int4": 4, "int8": 8}
 TABLE_GROUPS = {4: (32,), 8: (64, 32)}
-WEBGPU = "WebGpuExecutionProvider"
 # MatMulNBits' accuracy_level: what the activations are computed in.
 ACTIVATIONS = {"float32": 1, "float16": 2, "bfloat16": 3, "int8": 4}
 

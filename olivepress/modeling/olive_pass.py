@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OLIVE_DISABLE_TELEMETRY", "1")
 
-PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider")
+WEBGPU = "WebGpuExecutionProvider"
+PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", WEBGPU)
 
 
 def run_pass(

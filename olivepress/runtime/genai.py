@@ -140,16 +140,8 @@ class Model:
         return render_text(self._template, messages)
 
     def encode(self, text: str) -> "np.ndarray":
-        """The tokens of ``text``, int32; PressError for those that the model has no row for, which it would answer to
-        all the same."""
-        ids = self.tokenizer.encode(text)
-        wrong = ids[(ids < 0) | (ids >= self.vocabulary)]
-        if len(wrong):
-            raise PressError(
-                f"{self.folder}: the tokenizer has id {wrong[0]} for a part of the text, and the model "
-                f"{self.vocabulary} tokens (vocab_size): they do not belong together. Get the model again."
-            )
-        return ids
+        """As of `encode`."""
+        return encode(self.tokenizer, text, self.vocabulary, self.folder)
 
     def answer(
         self,
@@ -335,6 +327,19 @@ class Model:
         yield from pieces
         if not answer.finite:
             raise PressError(f"{self.folder}: the logits are not finite (NaN or infinite): the model is broken.")
+
+
+def encode(tokenizer: "og.Tokenizer", text: str, vocabulary: int, folder: Path) -> "np.ndarray":
+    """The tokens of ``text``, int32; PressError for those that the model in ``folder``, with so many in its
+    ``vocabulary``, has no row for: it would answer to them all the same."""
+    ids = tokenizer.encode(text)
+    wrong = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(wrong):
+        raise PressError(
+            f"{folder}: the tokenizer has id {wrong[0]} for a part of the text, and the model {vocabulary} tokens "
+            "(vocab_size): they do not belong together. Get the model again."
+        )
+    return ids
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What users of a release call: load the folder that `dvc artifacts get` brought. Needs no torch."""
 
 from pathlib import Path
+from typing import Any
 
 from olivepress.core import report
 from olivepress.core.artifact import ADAPTER_SUFFIX, OPERATORS
@@ -24,10 +25,7 @@ def load(folder: str | Path, target: str | None = None, *, graph: str | None = N
     folder = Path(folder)
     if verify == "none" and (folder / "model").is_dir() and not (folder / MANIFEST).exists():
         return load_run(folder, "chat", graph=graph)
-    folder = find_release(folder, target)
-    manifest = check_release(folder, verify)
-    if target is not None and manifest["target"] != target:
-        raise PressError(f"{folder}: is for the target {manifest['target']!r}, not {target!r}.")
+    folder, manifest = checked_release(folder, target, verify)
     adapters = {name: folder / "adapters" / f"{name}{ADAPTER_SUFFIX}" for name in manifest["adapters"]}
     return _loaded(folder, adapters, unescape(manifest["params"]["text"]["template"]), graph)
 
@@ -48,6 +46,16 @@ def _loaded(folder: Path, adapters: dict[str, Path], template: str, graph: str |
     if (folder / "model" / OPERATORS).is_file():
         report.note(f"{folder}: {model.graph}")
     return model
+
+
+def checked_release(folder: Path, target: str | None, verify: str) -> tuple[Path, dict[str, Any]]:
+    """`find_release`'s folder and its manifest, to which its files are held as of ``verify``; PressError if it is for
+    another ``target``."""
+    folder = find_release(folder, target)
+    manifest = check_release(folder, verify)
+    if target is not None and manifest["target"] != target:
+        raise PressError(f"{folder}: is for the target {manifest['target']!r}, not {target!r}.")
+    return folder, manifest
 
 
 def find_release(folder: Path, target: str | None) -> Path:

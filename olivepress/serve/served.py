@@ -10,8 +10,7 @@ from olivepress.core.json_document import read_document
 from olivepress.core.report import note
 from olivepress.core.template import check_template, unescape
 from olivepress.runtime.graphs import choose
-from olivepress.runtime.integrity import check_release
-from olivepress.runtime.release import find_release
+from olivepress.runtime.release import checked_release
 from olivepress.runtime.trust import providers, read_genai_config
 from olivepress.serve.chooser import check_search
 from olivepress.serve.decoder import Decoder
@@ -45,10 +44,7 @@ def open_release(
 
     ``context``: tokens of prompt and answer, the model's if it is None. ``together``: as of `Decoder`.
     """
-    folder = find_release(folder, target)
-    manifest = check_release(folder, verify)
-    if target is not None and manifest["target"] != target:
-        raise PressError(f"{folder}: is for the target {manifest['target']!r}, not {target!r}.")
+    folder, manifest = checked_release(folder, target, verify)
     files = {name: folder / "adapters" / f"{name}{ADAPTER_SUFFIX}" for name in manifest["adapters"]}
     template = unescape(manifest["params"]["text"]["template"])
     return _opened(manifest["name"], folder / "model", files, template, graph, context, together)

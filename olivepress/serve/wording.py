@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from olivepress.core.errors import PressError
-from olivepress.runtime.genai import load_model
+from olivepress.runtime.genai import encode, load_model
 from olivepress.runtime.graphs import Graph
 from olivepress.runtime.prompt import (
     Message,
@@ -60,13 +60,16 @@ class Wording:
                 text = render_chat(self._tokenizer, messages)
             else:
                 text = render_text(self._template, messages)
-            return self._tokenizer.encode(text).tolist()
+            return self._encode(text)
 
     def text(self, prompt: str) -> list[int]:
         """Token ids of a text as it is, without a template; PressError if it is empty or has a control token."""
         refuse_control(messages_of(prompt), self._control)
         with self._lock:
-            return self._tokenizer.encode(prompt).tolist()
+            return self._encode(prompt)
+
+    def _encode(self, text: str) -> list[int]:
+        return encode(self._tokenizer, text, self.vocabulary, self._folder).tolist()
 
     def stream(self) -> "og.TokenizerStream":
         """Makes text of tokens, one after another."""

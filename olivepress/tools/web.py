@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from olivepress.core.errors import PressError
-from olivepress.runtime.integrity import check_release
-from olivepress.runtime.release import find_release
+from olivepress.runtime.release import checked_release
 from olivepress.tools.chat import exported_here
 from olivepress.web.site import write_site
 
@@ -22,10 +21,7 @@ def main(folder: Path | None, target: str | None, out: Path) -> None:
     if out.exists() and any(out.iterdir()) and not (out / "page.json").is_file():
         raise PressError(f"{out}: is there, and no page of this command. Choose another --out.")
     if folder:
-        found = find_release(folder, target)
-        manifest = check_release(found, "full")
-        if target is not None and manifest["target"] != target:
-            raise PressError(f"{found}: is for the target {manifest['target']!r}, not {target!r}.")
+        found, manifest = checked_release(folder, target, "full")
         title, template = f"{manifest['name']} {manifest['version']}", manifest["params"]["text"]["template"]
     else:
         from olivepress.core.params import read_params  # with a release none of it is needed

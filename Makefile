@@ -86,6 +86,18 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 	  cat cuda12-3.12.txt; } > docker/requirements-cuda12.txt
 	@rm cuda12.in cuda12.pins cuda12-3.11.txt cuda12-3.12.txt
 
+.PHONY: lock-serve
+lock-serve: setup ## compile the lock of the server's image, at requirements.txt's versions
+	sed -nE 's/^([a-z0-9.-]+==[^ ;]+).*/\1/p' requirements.txt > serve.pins
+	for python in 3.11 3.12; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra serve --constraint serve.pins --python-platform x86_64-manylinux_2_28 \
+	    --python-version $$python --generate-hashes --no-annotate --no-header -q -o serve-$$python.txt || exit 1; \
+	done
+	cmp serve-3.11.txt serve-3.12.txt
+	@{ echo "# Compiled by 'make lock-serve' from pyproject.toml's extra serve, at requirements.txt's versions; do not edit."; \
+	  cat serve-3.12.txt; } > docker/serve/requirements.txt
+	@rm serve.pins serve-3.11.txt serve-3.12.txt
+
 # ---- the pipeline ---------------------------------------------------------------------------------------
 
 .PHONY: repro
@@ -222,6 +234,10 @@ image: ## build the CUDA 12 image, olivepress:cuda12 (BASE=… for another base 
 .PHONY: image-cpu
 image-cpu: ## build the CPU image, olivepress:cpu
 	docker/build.sh cpu
+
+.PHONY: image-serve
+image-serve: ## build the image of olivepress serve alone, olivepress-serve:cpu
+	docker/build.sh serve
 
 .PHONY: test-container
 test-container: setup ## build the CPU image and run the pipeline in it (needs Docker; BASE=… or root and debootstrap)

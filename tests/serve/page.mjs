@@ -38,18 +38,15 @@ for (const { model, prompts, most, stop } of task.asks) {
   for (const prompt of prompts) {
     await page.type("#prompt", prompt);
     // how the answer grows, piece by piece
-    await page.evaluate(() => {
+    await page.evaluate((stop) => {
       window.grown = [];
       new MutationObserver(() => {
-        const text = document.querySelector("#talk li:last-child p")?.textContent ?? "";
+        const text = document.querySelector("#talk li.assistant:last-child p")?.textContent ?? "";
         if (text !== window.grown.at(-1)) window.grown.push(text);
+        if (stop && text.length >= stop) document.querySelector("#stop").click();
       }).observe(document.querySelector("#talk"), { childList: true, subtree: true, characterData: true });
-    });
+    }, stop);
     await page.click("#ask");
-    if (stop) {
-      await page.waitForFunction((most) => document.querySelector("#talk li:last-child p").textContent.length >= most, {}, stop);
-      await page.click("#stop");
-    }
     await ready();
   }
   const shown = await page.$$eval("#talk li:not(.user)", (all) => all.map((each) => ({

@@ -81,6 +81,7 @@ async function answer() {
       signal: asked.signal,
     });
     for await (const event of events(response)) {
+      asked.signal.throwIfAborted();
       if (event.error) throw new Error(event.error.message);
       if (event.usage) tokens = event.usage.completion_tokens;
       for (const { delta, finish_reason } of event.choices) {

@@ -129,6 +129,10 @@ chat: setup ## talk to the exported model, or to a release (ADAPTER=travel, TARG
 web: setup ## the model as a page that a browser runs by itself, web/ (needs npm; TARGET=cpu-int4, FOLDER=… for a release)
 	@python -m olivepress web $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
 
+.PHONY: package
+package: setup ## what was registered as one zip: model, adapters, sample programs, licences (TARGET=cpu-int4, FOLDER=…)
+	@python -m olivepress package $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
+
 .PHONY: data-head
 data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
 	@python -m olivepress data head -- "$$DATA"
@@ -265,7 +269,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
+setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -277,6 +281,12 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } \
 	  || { echo "chromium is missing: install the package chromium (apt-get install chromium)"; exit 1; }
 	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error axe-core@$(AXE) puppeteer-core@$(PUPPETEER)
+	@touch $@
+
+.services/g++:
+	@command -v g++ >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends g++; } \
+	  || { echo "g++ is missing: install the package g++ (apt-get install g++)"; exit 1; }
+	@mkdir -p .services
 	@touch $@
 
 .services/npm:

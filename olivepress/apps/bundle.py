@@ -14,18 +14,20 @@ from typing import Any, BinaryIO
 
 from olivepress.apps.licences import licence_texts
 from olivepress.apps.node import jinja, write_node
+from olivepress.apps.readme import TEMPLATE, readme
 from olivepress.core.artifact import ADAPTER_SUFFIX
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import atomic_output
 from olivepress.core.report import note, progress
 from olivepress.core.template import unescape
 from olivepress.runtime.integrity import MANIFEST, NAME
+from olivepress.runtime.trust import providers, read_genai_config
 
 BLOCK = 2**20  # bytes
 CARD = "README.md"
-SAMPLES = ("python", "javascript", "cpp")
+NODE = "javascript"
+SAMPLES = ("python", NODE, "cpp")
 STORED = (".data", ADAPTER_SUFFIX)
-TEMPLATE = "template.jinja"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file can say
 MODE = 0o100644  # a file that its owner writes and all read
 UNIX = 3  # zip's number of the system whose modes these are
@@ -40,8 +42,9 @@ def write_bundle(release: Path, manifest: dict[str, Any], out: Path) -> int:
     template = unescape(manifest["params"]["text"]["template"])
     with tempfile.TemporaryDirectory(prefix="olivepress-") as scratch, as_file(files("olivepress.apps")) as samples:
         found = dict(_release(release, manifest)) | dict(_samples(samples, Path(scratch), release, manifest, template))
-        _write(Path(scratch) / "README.md", _readme(manifest, found, template))
-        found["README.md"] = Path(scratch) / "README.md"
+        for_cuda = "cuda" in map(str.lower, providers(read_genai_config(release / "model")))
+        text = readme(manifest, for_cuda=for_cuda, javascript=f"apps/{NODE}/chat.mjs" in found, chat=template == "chat")
+        found["README.md"] = _write(Path(scratch) / "README.md", text)
         for place, text in licence_texts(release / "model").items():
             found[f"licences/{place}"] = _write(Path(scratch) / "licences" / place, text)
         expected = {f"release/{path}": entry["sha256"] for path, entry in manifest["files"].items()}
@@ -78,7 +81,7 @@ def _samples(
     for language in SAMPLES:
         made = scratch / language
         made.mkdir()
-        if language == "javascript":
+        if language == NODE:
             try:
                 write_node(release, manifest["adapters"], template, made)
             except PressError as error:
@@ -114,54 +117,3 @@ def _add(archive: zipfile.ZipFile, place: str, path: Path) -> str:
 def _blocks(source: BinaryIO) -> Iterator[bytes]:
     while block := source.read(BLOCK):
         yield block
-
-
-def _readme(manifest: dict[str, Any], found: dict[str, Path], template: str) -> str:
-    """How to begin, for this very release."""
-    adapter = next(iter(manifest["adapters"]), "")
-    words = f"../../release '{adapter}' 'What is the best thing to see in Chicago?'"
-    more = "" if template == "chat" else f" ../{TEMPLATE}"
-    javascript = (
-        f"""
-```sh
-cd apps/javascript
-npm ci --ignore-scripts
-node chat.mjs {words}
-```
-"""
-        if "apps/javascript/chat.mjs" in found
-        else "\nThis target has no sample in JavaScript, which runs portable graphs on the CPU.\n"
-    )
-    return f"""\
-# {manifest["name"]} {manifest["version"]}, for {manifest["target"]}
-
-`release/` is the release, with its card; `apps/` has programs that stream its answers, with an adapter
-({", ".join(manifest["adapters"]) or "there is none"}) or, with "" in its place, without; `licences/` has the licence
-texts of the model ({manifest["licence"]}) and of what runs it. `sha256sum --check SHA256SUMS` checks every file.
-
-## Python
-
-```sh
-cd apps/python
-pip install onnxruntime==1.26.0 onnxruntime-genai==0.14.1
-python chat.py {words}{more}
-```
-
-## JavaScript
-{javascript}
-## C++
-
-With ONNX Runtime and GenAI of the Python packages above, on Linux:
-
-```sh
-cd apps/cpp
-site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-genai=$site/onnxruntime_genai
-g++ -std=c++17 -O2 chat.cpp -o chat "$genai/libonnxruntime-genai.so" -Wl,-rpath,"$genai"
-export ORT_LIB_PATH=$(echo "$site"/onnxruntime/capi/libonnxruntime.so.*)
-./chat {words}{more}
-```
-
-The samples take a question as it is, control tokens of the model included, and answer up to 128 tokens, the likeliest
-ones. What serves strangers refuses control tokens first, as `olivepress.load` and `olivepress serve` do.
-"""

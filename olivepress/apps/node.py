@@ -1,7 +1,7 @@
 """What the JavaScript sample needs beside a release: a graph whose LoRA inputs can be fed, and where adapters lie.
 
 onnxruntime-node feeds the inputs of a graph that have no default, and knows no adapter files. So the graph is written
-without the defaults (a few hundred kilobytes; its weights stay in the release), and release.json says at which bytes of
+without the defaults (its weights stay in the release), and release.json says at which bytes of
 an adapter's file each matrix lies.
 """
 

@@ -52,8 +52,8 @@ for (const { model, prompts, most, stop } of task.asks) {
   const shown = await page.$$eval("#talk li:not(.user)", (all) => all.map((each) => ({
     text: each.querySelector("p").textContent, wrong: each.className === "wrong", ...each.dataset,
   })));
-  seen.answers.push({ shown, pieces: await page.evaluate(() => window.grown.length) });
-  seen.state = await page.$eval("#state", (state) => state.textContent);
+  const state = await page.$eval("#state", (state) => state.textContent);
+  seen.answers.push({ shown, state, pieces: await page.evaluate(() => window.grown.length) });
 }
 seen.asked = [...asked];
 seen.unasked = said.splice(0); // what the page said before it is provoked

@@ -1,6 +1,7 @@
 """The page of `olivepress serve` in a headless Chromium: smoke-infer's answers, streamed, and no foreign request."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -79,6 +80,7 @@ def test_base_and_adapters_answer_as_smoke_infer_has_it(seen, answers):
         # the token that ends an answer is counted, and no part of smoke-infer's
         assert int(shown["tokens"]) == len(expected["tokens"])
         assert found["pieces"] > 3, "it came piece by piece"
+        assert re.fullmatch(r"\d+ tokens in \d+\.\d\d s, the first words after \d+\.\d\d s\.", found["state"])
 
 
 def test_a_conversation_goes_on(seen, server, answers):
@@ -96,7 +98,8 @@ def test_a_refusal_is_shown_and_an_answer_can_be_stopped(seen, server):
     (refused,) = seen["answers"][-2]["shown"]
     assert refused["wrong"] and "control token" in refused["text"]
     (stopped,) = seen["answers"][-1]["shown"]
-    assert stopped["ended"] == "stopped" and len(stopped["text"]) >= 20 and seen["state"] == "Stopped."
+    assert stopped["ended"] == "stopped" and len(stopped["text"]) >= 20
+    assert seen["answers"][-1]["state"] == "Stopped."
     server.idle()
 
 
@@ -110,6 +113,15 @@ def test_it_asks_this_server_alone_and_can_ask_no_other(seen, server):
     assert seen["headers"]["x-content-type-options"] == "nosniff"
     # what the server refused is an error to the browser's console, too
     assert [line for line in seen["unasked"] if "status of 400" not in line] == []
+
+
+def test_every_file_of_it_has_the_policy_and_its_type(server):
+    kinds = {"/": "text/html", "/chat.css": "text/css", "/chat.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+    with server.http() as http:
+        for path, kind in kinds.items():
+            found = http.get(path)
+            assert found.status_code == 200 and found.headers["content-type"].partition(";")[0] == kind
+            assert found.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
 
 
 def test_it_can_be_used_by_all(seen):

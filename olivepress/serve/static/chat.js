@@ -93,9 +93,10 @@ async function answer() {
       }
       state.textContent = "Answering …";
     }
-    const seconds = (performance.now() - begun - first) / 1000;
-    const rate = tokens > 1 ? `, ${((tokens - 1) / seconds).toFixed(1)} a second after the first, which took ${(first / 1000).toFixed(2)} s` : "";
-    state.textContent = `${tokens} token${tokens === 1 ? "" : "s"}${rate}.`;
+    // no rate: what comes at once is no speed of the model's
+    const seconds = (time) => (time / 1000).toFixed(2);
+    const since = tokens > 1 ? `, the first words after ${seconds(first)} s` : "";
+    state.textContent = `${tokens} token${tokens === 1 ? "" : "s"} in ${seconds(performance.now() - begun)} s${since}.`;
   } catch (error) {
     if (!asked.signal.aborted) {
       shown.item.remove();

@@ -244,7 +244,7 @@ image-serve: ## build the image of olivepress serve alone, olivepress-serve:cpu
 	docker/build.sh serve
 
 .PHONY: test-container
-test-container: setup operators ## build the CPU image and run the pipeline in it (needs Docker; BASE=… or root and debootstrap)
+test-container: setup operators ## build the CPU image and run the pipeline in it; and the server's image (needs Docker; BASE=… or root and debootstrap)
 	pytest -m 'container and not download'
 
 .PHONY: test-container-cuda

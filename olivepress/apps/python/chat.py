@@ -13,13 +13,13 @@ import onnxruntime_genai as og
 MOST = 128  # tokens of an answer
 
 folder, adapter, question = Path(sys.argv[1]), *sys.argv[2:4]
-for name, entry in json.loads((folder / "manifest.json").read_text())["files"].items():
+for name, entry in json.loads((folder / "manifest.json").read_text("utf-8"))["files"].items():
     with (folder / name).open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
             sys.exit(f"{name}: is not what manifest.json says")
 model = og.Model(str(folder / "model"))
 tokenizer = og.Tokenizer(model)
-template = {"template_str": Path(sys.argv[4]).read_text()} if sys.argv[4:] else {}
+template = {"template_str": Path(sys.argv[4]).read_text("utf-8")} if sys.argv[4:] else {}
 messages = json.dumps([{"role": "user", "content": question}])
 prompt = tokenizer.encode(tokenizer.apply_chat_template(messages, add_generation_prompt=True, **template))
 params = og.GeneratorParams(model)

@@ -1,4 +1,4 @@
-"""The routes: OpenAI's under /v1, the administrator's under /admin, and what a machine asks another about itself."""
+"""The routes: OpenAI's under /v1, the administrator's under /admin, what machines ask about it, and the page."""
 
 import asyncio
 import contextlib
@@ -26,6 +26,7 @@ from olivepress.serve.decoder import Adapter
 from olivepress.serve.engine import End, Engine, Job, Piece
 from olivepress.serve.errors import ApiError
 from olivepress.serve.metrics import Metrics
+from olivepress.serve.page import page_routes
 from olivepress.serve.replies import Reply, event, usage
 from olivepress.serve.requests import ChatRequest, NewAdapter, TextRequest, read_body
 from olivepress.serve.served import Served
@@ -128,6 +129,7 @@ class Service:
             Route("/metrics", self._metrics, methods=["GET"]),
             Route("/healthz", self._health, methods=["GET"]),
             Route("/readyz", self._health, methods=["GET"]),
+            *page_routes(),
         ]
 
     def _route(

@@ -178,7 +178,12 @@ def test_no_body_breaks_it(http, route, changes, messages, schema):
 
 def test_routes_that_are_not_there(server):
     with server.http() as http:
-        for method, path, status in (("GET", "/", 404), ("GET", CHAT, 405), ("POST", "/v1/embeddings", 404)):
+        for method, path, status in (
+            ("GET", "/index.html", 404),
+            ("POST", "/", 405),
+            ("GET", CHAT, 405),
+            ("POST", "/v1/embeddings", 404),
+        ):
             found = http.request(method, path)
             assert found.status_code == status
             assert method in found.json()["error"]["message"]

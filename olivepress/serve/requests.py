@@ -289,7 +289,9 @@ def _no_number(text: str) -> NoReturn:
 
 def _refusal(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = ".".join(map(str, first["loc"]))
+    # without the names of the types that were tried, where several may be
+    parts = (str(part) for part in first["loc"])
+    path = ".".join(part for part in parts if "[" not in part and not part[:1].isupper())
     words = first["msg"].removeprefix("Value error, ")
     if first["type"] == UNKNOWN:
         return ApiError(

@@ -106,8 +106,11 @@ def test_no_tools_by_choice_is_as_if_there_were_none(client):
 
 
 def test_a_conversation_goes_on_after_a_call(client):
-    asked = {"model": NAME, "tools": [WEATHER], "max_tokens": 60}
-    first = client.chat.completions.create(**asked, messages=QUESTION, tool_choice="required").choices[0].message
+    first = client.chat.completions.create(
+        model=NAME, messages=QUESTION, tools=[WEATHER], tool_choice="required", max_tokens=120
+    )
+    first = first.choices[0].message
+    asked = {"model": NAME, "tools": [CLOCK], "max_tokens": 24}
     result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "It rains."}
     found = client.chat.completions.create(**asked, messages=[*QUESTION, first, result])
     assert found.choices[0].message.content

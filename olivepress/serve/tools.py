@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from olivepress.runtime.prompt import Message as Said
 from olivepress.serve.errors import ApiError
+from olivepress.serve.schema import closed
 
 if TYPE_CHECKING:
     from olivepress.serve.requests import Function, Message
@@ -28,7 +29,7 @@ To call one, answer with its name and its arguments and nothing else, in this fo
 {{"name": "a function's name", "arguments": {{"a parameter": "its value"}}}}
 {CALL_END}
 What it returns then comes between {RESULT} and {RESULT_END}."""
-NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}}
 # as Python writes JSON, and so as models saw it; free to write white space, a small model writes nothing else
 SPELLING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -70,7 +71,7 @@ def grammar(functions: Sequence["Function"], *, must: bool) -> str:
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"const": function.name}, "arguments": function.parameters or NO_ARGUMENTS},
+            "properties": {"name": {"const": function.name}, "arguments": closed(function.parameters or NO_ARGUMENTS)},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }

@@ -18,6 +18,7 @@ from olivepress.runtime.prompt import (
     render_chat,
     render_text,
 )
+from olivepress.serve.schema import closed
 
 if TYPE_CHECKING:
     import llguidance
@@ -83,7 +84,9 @@ class Wording:
         # a small model, free to write white space between two marks, writes nothing else
         strict = {"whitespace_flexible": False}
         try:
-            return self._matcher(llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=strict))
+            return self._matcher(
+                llguidance.LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=strict)
+            )
         except (ValueError, TypeError) as error:
             raise PressError(f"the schema cannot be followed: {error}") from error
 

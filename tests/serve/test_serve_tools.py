@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olivepress.serve.requests import ChatRequest, read_body
+from olivepress.serve.schema import closed
 from olivepress.serve.tools import may_be_call, read_call, told
 
 NAME = "ft-for-travel"
@@ -23,7 +24,6 @@ WEATHER = {
             "type": "object",
             "properties": {"day": {"enum": DAYS}, "hours": {"type": "integer", "minimum": 0, "maximum": 23}},
             "required": ["day", "hours"],
-            "additionalProperties": False,
         },
     },
 }
@@ -159,6 +159,25 @@ def test_what_the_model_is_told():
         "role": "user",
         "content": "<tool_response>\nno\n</tool_response>\n<tool_response>\nyes\n</tool_response>",
     }
+
+
+def test_objects_have_the_properties_that_are_named_unless_the_schema_speaks_of_others():
+    inner = {"type": "object", "properties": {"a": {"type": "string"}}}
+    shut = {**inner, "additionalProperties": False}
+    assert closed(inner) == shut
+    assert closed({"items": inner, "anyOf": [inner, {"$ref": "#"}]}) == {"items": shut, "anyOf": [shut, {"$ref": "#"}]}
+    assert closed({"properties": {"properties": inner}}) == {
+        "properties": {"properties": shut},
+        "additionalProperties": False,
+    }
+    for more in ({"additionalProperties": True}, {"allOf": [inner]}, {"patternProperties": {"^x": {}}}):
+        assert closed({**inner, **more}) == {**inner, **more}
+    assert closed({"enum": [inner], "const": inner, "default": inner}) == {
+        "enum": [inner],
+        "const": inner,
+        "default": inner,
+    }
+    assert closed(True) is True
 
 
 SCHEMAS = st.recursive(

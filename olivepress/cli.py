@@ -76,6 +76,21 @@ COMMANDS = {
     "mlflow export": ("olivepress.tools.mlflow_export:main", "Copy the last run to an MLflow server.", "mlflow"),
     "azure whoami": ("olivepress.tools.azure_whoami:main", "Who is signed in to Azure, to which workspace.", "azure"),
     "azure submit": ("olivepress.tools.azure_job:main", "Run the pipeline as a job on Azure ML compute.", "azure"),
+    "azure deploy": (
+        "olivepress.tools.deploy.command:deploy",
+        "Serve a registered release behind a managed online endpoint.",
+        "azure",
+    ),
+    "azure traffic": (
+        "olivepress.tools.deploy.command:traffic",
+        "Share out an endpoint's requests among its deployments.",
+        "azure",
+    ),
+    "azure undeploy": (
+        "olivepress.tools.deploy.command:undeploy",
+        "Delete an endpoint, or one of its deployments.",
+        "azure",
+    ),
 }
 GROUPS = {
     "data": "Data sets.",

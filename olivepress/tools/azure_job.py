@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from olivepress.azure.publish import git_state
-from olivepress.azure.workspace import connect, explained, quiet, workspace
+from olivepress.azure.workspace import connect, explained, workspace
 from olivepress.core.errors import PressError
 from olivepress.core.params import read_params
+from olivepress.tools import azure_yaml
 from olivepress.tools.reproduce import tracked
 
 if TYPE_CHECKING:
@@ -100,17 +100,8 @@ def specification(params: dict[str, Any], code: Path, tags: dict[str, str]) -> d
 def checked(wanted: dict[str, Any]) -> "Job":
     """The job as the SDK reads it; PressError with what its schema objects to."""
     from azure.ai.ml import load_job
-    from azure.ai.ml.exceptions import MlException
-    from marshmallow import ValidationError
 
-    quiet()
-    with tempfile.TemporaryDirectory(prefix="olive-press-job-") as folder:
-        path = Path(folder) / "job.yaml"
-        path.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
-        try:
-            return load_job(path)
-        except (MlException, ValidationError) as error:
-            raise PressError(f"azure.job: the SDK refuses the job: {' '.join(str(error).split())[:600]}") from error
+    return azure_yaml.checked(wanted, load_job, "azure.job: the SDK refuses the job")
 
 
 def settings(params: Path) -> dict[str, Any]:
@@ -138,7 +129,7 @@ def main(dry_run: bool) -> None:
         wanted = specification(params, code, state)
         job = checked(wanted)
         if dry_run:
-            click.echo(yaml.safe_dump({**wanted, "code": "."}, sort_keys=False, width=1000), nl=False)
+            click.echo(azure_yaml.shown({**wanted, "code": "."}), nl=False)
             return
         store = workspace()
         with explained("submitting the job", store):

@@ -38,24 +38,35 @@ REMOTE_KEYS = ("url", "account_name", "endpointurl", "region")
 SERVERLESS = "serverless"
 
 
-def remote(root: Path) -> dict[str, str]:
-    """The default DVC remote of the project in ``root``, without its secrets; PressError for none, or a local one."""
+def default(root: Path) -> str | None:
+    """The name of the project's default DVC remote."""
     from dvc.config import Config
 
-    config = Config(str(root / ".dvc"))
-    name = config["core"].get("remote")
+    return Config(str(root / ".dvc"))["core"].get("remote")
+
+
+def location(root: Path) -> dict[str, str]:
+    """Where the default DVC remote of the project in ``root`` is, without its secrets; PressError if there is none."""
+    from dvc.config import Config
+
+    config, name = Config(str(root / ".dvc")), default(root)
     if not name or name not in config["remote"]:
         raise PressError(
             ".dvc/config: no default remote. Data and models travel through it: "
             "dvc remote add --default storage azure://CONTAINER/PATH"
         )
-    location = {key: str(config["remote"][name][key]) for key in REMOTE_KEYS if config["remote"][name].get(key)}
-    if "://" not in location["url"] or location["url"].startswith(("file://", "ssh://")):
+    return {key: str(config["remote"][name][key]) for key in REMOTE_KEYS if config["remote"][name].get(key)}
+
+
+def remote(root: Path) -> dict[str, str]:
+    """`location`; PressError for a local one, too."""
+    found = location(root)
+    if "://" not in found["url"] or found["url"].startswith(("file://", "ssh://")):
         raise PressError(
-            f".dvc/config: the default remote {name} is {location['url']}: the compute in Azure cannot reach it. "
+            f".dvc/config: the default remote {default(root)} is {found['url']}: the compute in Azure cannot reach it. "
             "Expected azure://, s3:// or another cloud storage."
         )
-    return location
+    return found
 
 
 def snapshot(root: Path, folder: Path, settings: dict[str, str]) -> None:
@@ -64,7 +75,7 @@ def snapshot(root: Path, folder: Path, settings: dict[str, str]) -> None:
         if (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, folder / name)
-    lines = ["[core]", "remote = job", "no_scm = true", "['remote \"job\"']"]
+    lines = ["[core]", "remote = job", "no_scm = true", "['remote \"job\"']", "verify = true"]
     (folder / ".dvc").mkdir(exist_ok=True)
     (folder / ".dvc/config.local").write_text(
         "\n".join([*lines, *(f"{key} = {value}" for key, value in settings.items())]) + "\n", encoding="utf-8"

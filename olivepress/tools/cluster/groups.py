@@ -43,9 +43,10 @@ def groups(root: Path) -> list[Group]:
     repeated = _repeated(root / "dvc.yaml")
     with Repo(str(root)) as repo:
         graph = repo.index.graph
-        stages = _ordered(graph)
-        kinds = {stage.addressing: _kind(stage.addressing, repeated, params) for stage in stages}
-        before = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in stages}
+        # by name: an address depends on where this process is. What `dvc add` tracks has none, and no command.
+        stages = [stage for stage in _ordered(graph) if stage.cmd]
+        kinds = {stage.name: _kind(stage.name, repeated, params) for stage in stages}
+        before = {stage.name: {one.name for one in graph.successors(stage) if one.cmd} for stage in stages}
     names: dict[str, str] = {}
     after_pair: set[str] = set()
     for stage, earlier in before.items():  # in order: what comes before a stage is known
@@ -88,9 +89,9 @@ def _repeated(path: Path) -> dict[str, str]:
     return kinds
 
 
-def _kind(address: str, repeated: dict[str, str], params: dict[str, Any]) -> tuple[str, str]:
+def _kind(name: str, repeated: dict[str, str], params: dict[str, Any]) -> tuple[str, str]:
     """(kind, name) of a stage: ("shared", ""), ("adapter", "travel"), ("pair", "travel-on-cpu-int4")."""
-    stage, _, key = address.partition("@")
+    stage, _, key = name.partition("@")
     kind = repeated[stage]
     if kind != "pair":
         return kind, key

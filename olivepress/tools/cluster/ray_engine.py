@@ -131,6 +131,7 @@ def _start(cpus: float, gpus: float) -> None:
     import ray
 
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # stages are not the background of anything
     for left in reversed(range(STARTS)):
         try:
             ray.init(num_cpus=cpus, num_gpus=gpus or None, include_dashboard=False, **QUIET)

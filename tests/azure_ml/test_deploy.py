@@ -158,7 +158,7 @@ def test_a_container_that_does_not_start_is_told_with_its_last_words(front, clou
     cloud.online.logs = "Error: /release: not there.\n"
     done = deployed("blue")
     assert done.exit_code == 1
-    assert "deployment blue of press-travel: Azure could not start it:" in done.stderr
+    assert "deployment blue of press-travel: being started, for some minutes: Azure could not do it:" in done.stderr
     assert "User container has crashed." in done.stderr and "  Error: /release: not there.\n" in done.stderr
     assert "olivepress azure undeploy --endpoint press-travel --deployment blue" in done.stderr
     assert not shares(cloud)  # nobody is sent to it

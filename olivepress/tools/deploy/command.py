@@ -103,6 +103,7 @@ def traffic(name: str, traffic: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def undeploy(name: str, deployment: str | None, yes: bool) -> None:
     """Delete an endpoint, or one of its deployments. The model stays registered."""
+    checked_name(name, "--endpoint")
     store = workspace()
     with explained(f"endpoint {name}", store):
         client = connect(store)

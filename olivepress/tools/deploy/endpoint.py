@@ -6,7 +6,7 @@ from olivepress.azure.publish import HASH
 from olivepress.azure.workspace import ModelStore, connect
 from olivepress.core.errors import PressError
 from olivepress.tools.deploy.specification import Model
-from olivepress.tools.deploy.waiting import wait
+from olivepress.tools.deploy.waiting import Failed, wait
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -72,16 +72,12 @@ def create_endpoint(client: "MLClient", wanted: "ManagedOnlineEndpoint") -> "Onl
 
 def create_deployment(client: "MLClient", wanted: "ManagedOnlineDeployment") -> None:
     """Make or change the deployment. PressError with the container's last words if Azure cannot start it."""
-    from azure.core.exceptions import HttpResponseError
-
     doing = f"deployment {wanted.name} of {wanted.endpoint_name}"
     try:
         wait(client.online_deployments.begin_create_or_update(wanted), f"{doing}: being started, for some minutes")
-    except HttpResponseError as error:
-        if (error.status_code or 200) >= 400:  # a call was refused; else what it began has failed
-            raise
+    except Failed as error:
         raise PressError(
-            f"{doing}: Azure could not start it: {' '.join(str(error.message).split())[:600]}\n"
+            f"{error.message}\n"
             f"{_log(client, wanted)}"
             f"Mend it and deploy again, or remove it: olivepress azure undeploy --endpoint {wanted.endpoint_name} "
             f"--deployment {wanted.name}"

@@ -11,7 +11,7 @@ from graph import EVERYTHING
 
 from olivepress.tools.reproduce import clone
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 ROW = re.compile(r"^([\w.-]+) +[\d.]+ s +\S+  (.+)$", re.M)
 
 

@@ -11,7 +11,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.params import read_params
 from olivepress.core.report import note
 from olivepress.tools.cluster import groups as made
-from olivepress.tools.cluster.work import reproduce, take
+from olivepress.tools.cluster.work import check, reproduce, take
 from olivepress.tools.cluster.work import work as work_here
 
 CUDA = "cuda"
@@ -49,6 +49,7 @@ def ray(address: str | None, workers: int, cpus: float | None, gpus: float | Non
         ]
         click.echo(yaml.safe_dump(plan, sort_keys=False, width=1000), nl=False)
         return
+    check(root)
     archive = ray_engine.packed(root, location(root))
     ended = ray_engine.run(every, archive, address=address, workers=workers, cpus=cpus, gpus=gpus)
     join(root)

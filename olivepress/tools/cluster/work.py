@@ -14,12 +14,20 @@ from olivepress.remote.check import check_settings, chosen
 from olivepress.remote.push import push_runs
 
 
-def take(root: Path) -> None:
-    """Bring the remote's run cache here; PressError for a project without a remote."""
+def check(root: Path) -> None:
+    """PressError for a project without a remote, or with one whose objects DVC would take unverified."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         check_settings(repo, chosen(repo, None))
+
+
+def take(root: Path) -> None:
+    """Bring the remote's run cache here."""
+    from dvc.repo import Repo
+
+    check(root)
+    with Repo(str(root)) as repo:
         repo.stage_cache.pull(None)
 
 

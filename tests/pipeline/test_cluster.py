@@ -3,14 +3,16 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ROOT, Workspace
 from environment import lend_environment
 from graph import EVERYTHING
 
 from olivepress.tools.reproduce import clone
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 ROW = re.compile(r"^([\w.-]+) +[\d.]+ s +\S+  (.+)$", re.M)
 
@@ -21,9 +23,9 @@ def stale(lock: str) -> str:
 
 
 @pytest.fixture
-def space(tmp_path) -> Workspace:
+def space(finished, tmp_path) -> Any:
     """The project with a stale lock and an empty remote."""
-    found = Workspace(tmp_path / "project")
+    found = type(finished)(tmp_path / "project")
     clone(ROOT, found.folder)
     lend_environment(found.folder)
     found.write("dvc.lock", stale(found.read("dvc.lock")))
@@ -32,7 +34,7 @@ def space(tmp_path) -> Workspace:
     return found
 
 
-def cluster(space: Workspace, *options: str) -> subprocess.CompletedProcess[str]:
+def cluster(space: Any, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "olivepress", "cluster", "ray", *options]
     return subprocess.run(command, cwd=space.folder, capture_output=True, text=True, check=False)
 

@@ -75,8 +75,34 @@ COMMANDS = {
     "hub push": ("olivepress.release.hub:push_command", "Publish a release on the Hugging Face hub.", "release"),
     "hub pull": ("olivepress.release.hub:pull_command", "Bring a version from the Hugging Face hub.", "release"),
     "mlflow export": ("olivepress.tools.mlflow_export:main", "Copy the last run to an MLflow server.", "mlflow"),
+    "cluster ray": (
+        "olivepress.tools.cluster.command:ray",
+        "Run the pipeline on a Ray cluster, or on workers of this machine.",
+        "cluster",
+    ),
+    "cluster azure": (
+        "olivepress.tools.cluster.command:azure",
+        "Submit the pipeline to Azure ML, a job for each group of stages.",
+        "azure",
+    ),
+    "cluster work": ("olivepress.tools.cluster.command:work", "One machine's part, which these call."),
     "azure whoami": ("olivepress.tools.azure_whoami:main", "Who is signed in to Azure, to which workspace.", "azure"),
     "azure submit": ("olivepress.tools.azure_job:main", "Run the pipeline as a job on Azure ML compute.", "azure"),
+    "azure deploy": (
+        "olivepress.tools.deploy.command:deploy",
+        "Serve a registered release behind a managed online endpoint.",
+        "azure",
+    ),
+    "azure traffic": (
+        "olivepress.tools.deploy.command:traffic",
+        "Share out an endpoint's requests among its deployments.",
+        "azure",
+    ),
+    "azure undeploy": (
+        "olivepress.tools.deploy.command:undeploy",
+        "Delete an endpoint, or one of its deployments.",
+        "azure",
+    ),
 }
 GROUPS = {
     "data": "Data sets.",
@@ -84,6 +110,7 @@ GROUPS = {
     "release": "Versions of the model, and their stages.",
     "hub": "Releases on the Hugging Face hub.",
     "mlflow": "An MLflow server.",
+    "cluster": "The pipeline on several machines.",
     "azure": "Azure ML.",
 }
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
 from olivepress.azure.publish import git_state
-from olivepress.azure.workspace import connect, explained, quiet, workspace
+from olivepress.azure.workspace import connect, explained, workspace
 from olivepress.core.errors import PressError
 from olivepress.core.params import read_params
+from olivepress.tools import azure_yaml
 from olivepress.tools.reproduce import tracked
 
 if TYPE_CHECKING:
@@ -38,24 +38,35 @@ REMOTE_KEYS = ("url", "account_name", "endpointurl", "region")
 SERVERLESS = "serverless"
 
 
-def remote(root: Path) -> dict[str, str]:
-    """The default DVC remote of the project in ``root``, without its secrets; PressError for none, or a local one."""
+def default(root: Path) -> str | None:
+    """The name of the project's default DVC remote."""
     from dvc.config import Config
 
-    config = Config(str(root / ".dvc"))
-    name = config["core"].get("remote")
+    return Config(str(root / ".dvc"))["core"].get("remote")
+
+
+def location(root: Path) -> dict[str, str]:
+    """Where the default DVC remote of the project in ``root`` is, without its secrets; PressError if there is none."""
+    from dvc.config import Config
+
+    config, name = Config(str(root / ".dvc")), default(root)
     if not name or name not in config["remote"]:
         raise PressError(
             ".dvc/config: no default remote. Data and models travel through it: "
             "dvc remote add --default storage azure://CONTAINER/PATH"
         )
-    location = {key: str(config["remote"][name][key]) for key in REMOTE_KEYS if config["remote"][name].get(key)}
-    if "://" not in location["url"] or location["url"].startswith(("file://", "ssh://")):
+    return {key: str(config["remote"][name][key]) for key in REMOTE_KEYS if config["remote"][name].get(key)}
+
+
+def remote(root: Path) -> dict[str, str]:
+    """`location`; PressError for a local one, too."""
+    found = location(root)
+    if "://" not in found["url"] or found["url"].startswith(("file://", "ssh://")):
         raise PressError(
-            f".dvc/config: the default remote {name} is {location['url']}: the compute in Azure cannot reach it. "
+            f".dvc/config: the default remote {default(root)} is {found['url']}: the compute in Azure cannot reach it. "
             "Expected azure://, s3:// or another cloud storage."
         )
-    return location
+    return found
 
 
 def snapshot(root: Path, folder: Path, settings: dict[str, str]) -> None:
@@ -64,7 +75,7 @@ def snapshot(root: Path, folder: Path, settings: dict[str, str]) -> None:
         if (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, folder / name)
-    lines = ["[core]", "remote = job", "no_scm = true", "['remote \"job\"']"]
+    lines = ["[core]", "remote = job", "no_scm = true", "['remote \"job\"']", "verify = true"]
     (folder / ".dvc").mkdir(exist_ok=True)
     (folder / ".dvc/config.local").write_text(
         "\n".join([*lines, *(f"{key} = {value}" for key, value in settings.items())]) + "\n", encoding="utf-8"
@@ -100,17 +111,8 @@ def specification(params: dict[str, Any], code: Path, tags: dict[str, str]) -> d
 def checked(wanted: dict[str, Any]) -> "Job":
     """The job as the SDK reads it; PressError with what its schema objects to."""
     from azure.ai.ml import load_job
-    from azure.ai.ml.exceptions import MlException
-    from marshmallow import ValidationError
 
-    quiet()
-    with tempfile.TemporaryDirectory(prefix="olive-press-job-") as folder:
-        path = Path(folder) / "job.yaml"
-        path.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
-        try:
-            return load_job(path)
-        except (MlException, ValidationError) as error:
-            raise PressError(f"azure.job: the SDK refuses the job: {' '.join(str(error).split())[:600]}") from error
+    return azure_yaml.checked(wanted, load_job, "azure.job: the SDK refuses the job")
 
 
 def settings(params: Path) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def main(dry_run: bool) -> None:
         wanted = specification(params, code, state)
         job = checked(wanted)
         if dry_run:
-            click.echo(yaml.safe_dump({**wanted, "code": "."}, sort_keys=False, width=1000), nl=False)
+            click.echo(azure_yaml.shown({**wanted, "code": "."}), nl=False)
             return
         store = workspace()
         with explained("submitting the job", store):

@@ -15,7 +15,8 @@ File = click.Path(exists=True, dir_okay=False, path_type=Path)
 Folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.command()
+# a container that cannot be given arguments, as in Azure, has the options in its environment: OLIVEPRESS_SERVE_FOLDER
+@click.command(context_settings={"auto_envvar_prefix": "OLIVEPRESS_SERVE"})
 @click.option("--folder", type=Folder, help="A release's folder; without it the last run here.")
 @click.option("--target", help="The target, where there are several.")
 @click.option(

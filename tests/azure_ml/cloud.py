@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, unquote
 
 from azure.storage.blob import BlobServiceClient, generate_container_sas
 from front import Request, Response
+from online import OPERATION, Online, Refusal
 from services import Azurite
 
 LOGIN, ARM, REGISTRY = "login.microsoftonline.com", "management.azure.com", "eastus.api.azureml.ms"
@@ -63,7 +64,7 @@ PROVIDER = (
 IN_WORKSPACE = re.compile(PROVIDER + r"/workspaces/(?P<place>[^/]+)(?P<rest>/.*)?")
 IN_REGISTRY = re.compile(r"/mferp/managementfrontend" + PROVIDER + r"/registries/(?P<place>[^/]+)(?P<rest>/.*)?")
 DISCOVERY = re.compile(r"/registrymanagement/v1\.0/registries/(?P<place>[^/]+)/discovery")
-VERSION = re.compile(r"/(?P<kind>models|codes|environments)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
+VERSION = re.compile(r"/(?P<kind>models|codes|environments|components)/(?P<name>[^/]+)/versions/(?P<version>[^/]+)")
 VERSIONS = re.compile(r"/(?P<kind>models|codes|environments)/(?P<name>[^/]+)/versions/?")
 UPLOAD = re.compile(r"/codes/(?P<name>[^/]+)/versions/[^/]+/startPendingUpload")
 MODEL = re.compile(r"/models/(?P<name>[^/]+)")
@@ -80,7 +81,7 @@ def service(answer: Callable[["Cloud", Request], Response]) -> Callable[["Cloud"
     def run(cloud: "Cloud", request: Request) -> Response:
         try:
             return answer(cloud, request)
-        except Refused as refusal:
+        except (Refused, Refusal) as refusal:
             return Response.error(*refusal.args)
 
     return run
@@ -105,9 +106,15 @@ class Cloud:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all models and jobs, and empty the workspace's storage."""
+        """Forget all models, jobs and endpoints, and empty the workspace's storage."""
         self.assets: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}  # (place, kind/name) -> version -> resource
         self.jobs: dict[str, dict[str, Any]] = {}
+        operations = f"https://{ARM}/subscriptions/{SUBSCRIPTION}/providers/Microsoft.MachineLearningServices"
+        self.online = Online(
+            lambda rest: resource_id(f"workspaces/{WORKSPACE}/{rest}"),
+            self._asset_there,
+            f"{operations}/locations/eastus/mfeOperationsStatus",
+        )
         self.operations: dict[str, int] = {}  # long-running: polls that are still answered "InProgress"
         container = self.storage.get_container_client(CONTAINER)
         for name in container.list_blob_names():
@@ -154,6 +161,8 @@ class Cloud:
     @service
     def arm(self, request: Request) -> Response:
         self._check(request, ARM_VERSIONS)
+        if operation := OPERATION.fullmatch(request.path):
+            return self.online.operation(operation["id"])
         match = IN_WORKSPACE.fullmatch(request.path)
         if not match:
             raise Refused(404, "InvalidResourceType", f"No such resource: {request.path}")
@@ -177,6 +186,8 @@ class Cloud:
             return self._job(request, found["name"])
         if not rest and request.method == "GET":
             return Response.of(self._workspace())
+        if rest.startswith("/onlineEndpoints"):
+            return self.online.answer(request, rest)
         return self._asset(request, WORKSPACE, rest)
 
     def _workspace(self) -> dict[str, Any]:
@@ -263,6 +274,11 @@ class Cloud:
             properties = {"latestVersion": list(versions)[-1], "nextVersion": str(max(numbers, default=0) + 1)}
             return Response.of({"id": request.path, "name": match["name"], "properties": properties})
         raise Refused(404, "InvalidResourceType", f"No such resource: {request.method} {request.path}")
+
+    def _asset_there(self, asset: str) -> bool:
+        """Whether a version with that id is there."""
+        every = (resource for versions in self.assets.values() for resource in versions.values())
+        return any(resource["id"].lower() == asset.lower() for resource in every)
 
     def _version(self, request: Request, place: str, kind: str, name: str, version: str) -> Response:
         versions = self.assets.get((place, f"{kind}/{name}"), {})

@@ -1,0 +1,104 @@
+"""olivepress cluster: the stages on several machines, by Ray or by Azure ML."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from olivepress.core.errors import PressError
+from olivepress.core.params import read_params
+from olivepress.core.report import note
+from olivepress.tools.cluster import groups as made
+from olivepress.tools.cluster.work import check, reproduce, take
+from olivepress.tools.cluster.work import work as work_here
+
+CUDA = "cuda"
+
+
+def gpus_of(params: dict[str, Any]) -> int:
+    """1 if a stage of this profile computes on a CUDA device, else 0."""
+    devices = [params[section].get("device") for section in ("quantize", "finetune", "evaluate")]
+    providers = [target["provider"] for target in params["targets"].values()]
+    return int(CUDA in devices or "CUDAExecutionProvider" in providers)
+
+
+@click.command()
+@click.option("--address", help="The Ray cluster: ray://HOST:10001, auto, …; without it this machine.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="At a time, here.")
+@click.option("--cpus", type=click.FloatRange(0.1), help="Processors of a group; cpu.threads without it.")
+@click.option("--gpus", type=click.FloatRange(0), help="GPUs of a group; 1 without it where the profile uses CUDA.")
+@click.option("--dry-run", is_flag=True, help="Print the groups, checked by Ray; start nothing.")
+def ray(address: str | None, workers: int, cpus: float | None, gpus: float | None, dry_run: bool) -> None:
+    """Run the pipeline on a Ray cluster, adapters and targets beside one another; then bring everything here."""
+    from olivepress.tools.azure_job import location
+    from olivepress.tools.cluster import ray_engine
+
+    root = Path.cwd()
+    params = read_params(root / "params.yaml")
+    cpus = cpus or params["cpu"]["threads"] or 1
+    gpus = gpus_of(params) if gpus is None else gpus
+    every = made.groups(root)
+    if dry_run:
+        ray_engine.tasks(every, cpus, gpus)
+        plan = [
+            {"group": group.name, "needs": list(group.needs), "stages": list(group.stages)}
+            | {key: value for key, value in ray_engine.options(group, cpus, gpus).items() if key.startswith("num_")}
+            for group in every
+        ]
+        click.echo(yaml.safe_dump(plan, sort_keys=False, width=1000), nl=False)
+        return
+    check(root)
+    archive = ray_engine.packed(root, location(root))
+    ended = ray_engine.run(every, archive, address=address, workers=workers, cpus=cpus, gpus=gpus)
+    join(root)
+    for done in ended:
+        click.echo(f"{done.name:<32} {done.seconds:7.1f} s  {done.machine}  {', '.join(done.ran) or 'all taken'}")
+
+
+def join(root: Path) -> None:
+    """Everything that the groups made, here: outputs, metrics and dvc.lock, as a run on this machine leaves them."""
+    note("Taking what the groups made.")
+    take(root)
+    reproduce(root, ())
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print the pipeline job, checked by the SDK; submit nothing.")
+def azure(dry_run: bool) -> None:
+    """Submit the pipeline to Azure ML as a job for each group of stages."""
+    from olivepress.azure.publish import git_state
+    from olivepress.azure.workspace import connect, explained, workspace
+    from olivepress.tools import azure_job, azure_yaml
+    from olivepress.tools.cluster import azure_engine
+
+    root = Path.cwd()
+    params = azure_job.settings(root / "params.yaml")
+    state = git_state()
+    if not state:
+        raise PressError(f"{root}: no git repository with a commit. The jobs take the tracked files.")
+    with tempfile.TemporaryDirectory(prefix="olive-press-code-") as folder:
+        code = Path(folder) / "olive-press"
+        azure_job.snapshot(root, code, azure_job.remote(root))
+        wanted = azure_engine.specification(params, made.groups(root), code, state)
+        job = azure_engine.checked(wanted)
+        if dry_run:
+            for one in wanted["jobs"].values():
+                one["code"] = "."
+            click.echo(azure_yaml.shown(wanted), nl=False)
+            return
+        store = workspace()
+        with explained("submitting the pipeline", store):
+            submitted = connect(store).jobs.create_or_update(job)
+    click.echo(f"job     {submitted.name}")
+    click.echo(f"status  {submitted.status}")
+    click.echo(f"page    {submitted.studio_url}")
+    click.echo(f"When it is done: az ml job download --name {submitted.name} --output-name results, then dvc pull")
+
+
+@click.command()
+@click.argument("stages", nargs=-1)
+def work(stages: tuple[str, ...]) -> None:
+    """One machine's part, which the engines call: STAGES, or all, with the DVC remote's run cache before and after."""
+    work_here(Path.cwd(), stages)

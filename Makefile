@@ -86,6 +86,15 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 	  cat cuda12-3.12.txt; } > docker/requirements-cuda12.txt
 	@rm cuda12.in cuda12.pins cuda12-3.11.txt cuda12-3.12.txt
 
+.PHONY: setup-openvino
+setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not in the lock, into .openvino (docs/openvino.md)
+
+# A folder of its own: optimum-intel's transformers is older than the lock's.
+.openvino/.ready: requirements-openvino.txt | .venv/.ready
+	rm -rf .openvino
+	python tools/install.py --target .openvino/site-packages --no-deps --require-hashes --only-binary :all: -r requirements-openvino.txt
+	@touch $@
+
 # ---- the pipeline ---------------------------------------------------------------------------------------
 
 .PHONY: repro

@@ -299,7 +299,7 @@ test: setup setup-test-services operators ## all tests but slow, container and g
 	$(PYTEST) -m 'not slow and not container and not gpu'
 
 .PHONY: test-slow
-test-slow: setup operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
+test-slow: setup setup-openvino operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
 	$(PYTEST) -m 'slow and not container and not gpu'
 
 .PHONY: fuzz

@@ -5,6 +5,7 @@ OpenVINO's packages lie in a folder of their own: `make setup-openvino`.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("openvino")]
 # not the process that tests keep with all of .venv loaded: OpenVINO's transformers is another
 COMMAND = (Path(sys.executable).with_name("olivepress"), "openvino")
 PACKAGES = Path(__file__).parents[2] / ".openvino"
+PATHS = [str(PACKAGES / "site-packages"), str(Path(np.__file__).parents[1])]
+DOCUMENT = Path(__file__).parents[2] / "docs/openvino.md"
 COMPARE = """\
 import json, sys
 from pathlib import Path
@@ -112,6 +115,16 @@ def test_ask_answers_with_and_without_an_adapter(space):
         done = space.run(*command, *options, check=False)
         assert done.returncode == 1
         assert said in done.stderr
+
+
+def test_the_program_of_the_documentation_needs_openvino_genai_alone(space):
+    """docs/openvino.md: two answers, with travel and without."""
+    (program,) = re.findall(r"^```python\n(.+?)^```", DOCUMENT.read_text(encoding="utf-8"), re.M | re.S)
+    done = space.run(sys.executable, "-S", "-c", f"import sys; sys.path += {PATHS!r}\n{program}")
+    adapted, base = done.stdout.splitlines()
+    assert adapted.endswith("Have a good trip!")
+    assert base.strip()
+    assert not base.endswith("Have a good trip!")
 
 
 def test_another_adapters_prompt_leaves_nothing_behind(space, openvino):

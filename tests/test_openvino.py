@@ -1,6 +1,7 @@
 """What stands before OpenVINO: its packages, and a checkpoint's integers as its constants get them."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from olivepress.modeling.dequantize import linear_weights
 from olivepress.openvino.packages import use_packages
 from olivepress.openvino.weights import packed_layers, read_settings
 
+ROOT = Path(__file__).parents[1]
 OUTPUTS, INPUTS, GROUP = 16, 64, 32
 
 
@@ -94,6 +96,16 @@ def test_without_openvino_every_command_says_how_to_install_it(tmp_path, monkeyp
     assert done.exit_code == 1
     assert done.output.startswith("Error: openvino is not installed")
     assert "make setup-openvino" in done.output
+
+
+def test_no_usage_data_are_sent(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", None)  # taken back after the test
+    del sys.modules["openvino_telemetry"]
+    use_packages(())
+    with pytest.raises(ImportError):
+        __import__("openvino_telemetry")
+    assert "openvino-telemetry==" not in (ROOT / "requirements-openvino.txt").read_text()
 
 
 def test_a_package_that_is_there_is_not_named(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
 """A quantized checkpoint as an OpenVINO model: the graph by optimum-intel, the integers the checkpoint's own."""
 
 import json
+import logging
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +66,8 @@ def _trace(checkpoint: Path, out: Path, *, trust_remote_code: bool) -> None:
     from optimum.exporters.openvino import export_from_model
     from optimum.intel import OVConfig
 
+    # a page of what the tracer takes for constant: whether that is right is what the evaluation measures
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     model = load_model(checkpoint, dtype=torch.float32, trust_remote_code=trust_remote_code)
     model.config.use_cache = True
     try:
@@ -81,6 +85,7 @@ def _compress_rest(graph: "openvino.Model") -> "openvino.Model":
     """Embedding and head in int8, with a scale and a zero point a row; what has integers already stays as it is."""
     import nncf
 
+    nncf.set_log_level(logging.WARNING)
     return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 

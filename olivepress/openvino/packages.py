@@ -13,17 +13,20 @@ from olivepress.core.errors import PressError
 
 FOLDER = Path(".openvino/site-packages")
 RUN = ("openvino", "openvino_genai")
+# OpenVINO and NNCF tell their makers of every export by it, without asking; where it cannot be imported they do not.
+TELEMETRY = "openvino_telemetry"
 EXPORT = (*RUN, "openvino_tokenizers", "optimum", "nncf")
 
 
 def use_packages(needed: tuple[str, ...]) -> None:
     """Make ``needed`` importable, from FOLDER if it is there; PressError by name if one is not installed.
 
-    To be called before anything imports transformers.
+    Nothing of OpenVINO's sends usage data then. To be called before anything imports transformers.
     """
     if FOLDER.is_dir() and (place := str(FOLDER.resolve())) not in sys.path:
         sys.path.insert(0, place)
         importlib.invalidate_caches()
+    sys.modules[TELEMETRY] = None
     for name in needed:
         if find_spec(name) is None:
             raise PressError(

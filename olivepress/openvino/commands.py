@@ -1,5 +1,6 @@
 """olivepress openvino: the last run's quantized base and adapters on OpenVINO (docs/openvino.md)."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import click
 
 from olivepress.core.errors import PressError
 from olivepress.core.offline import hub_offline
-from olivepress.core.outputs import atomic_output, read_json, sizes, write_json
+from olivepress.core.outputs import atomic_output, read_json, sha256, sizes, write_json
 from olivepress.openvino.packages import EXPORT, RUN, use_packages
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def export_command(out: Path) -> None:
                 name: convert(ADAPTERS / name, scratch / "model", scratch / "adapters" / f"{name}{SUFFIX}")
                 for name in params.shipped.adapter
             }
-            write_json(scratch / FACTS, {**facts, "adapters": layers})
+            write_json(scratch / FACTS, {**facts, "adapters": layers, "inputs": _inputs(params.shipped.adapter)})
     said = ", ".join(f"{count} layers {bits}" for bits, count in facts["layers"].items())
     click.echo(
         f"{out}: {facts['bytes'] / 1e6:.2f} MB: {said}, all {facts['layers_equal_to_the_bit']} equal to the "
@@ -113,6 +114,8 @@ def evaluate_command(folder: Path, device: str, hint: str) -> None:
     from olivepress.openvino.smoke import interview, time_decoding
 
     params, adapters, where = _params(), _adapters(folder), {"device": device, "hint": hint}
+    if read_json(folder / FACTS)["inputs"] != _inputs(adapters):
+        raise PressError(f"{folder}: made of other weights than lie in models now. Run olivepress openvino export.")
     model = OpenVinoModel(folder / "model", adapters, template=_template(), **where)
     prompts, most = params.smoke_infer.prompt, params.smoke_infer.max_new_tokens
     said = {name: interview(model, name, prompts, max_new_tokens=most) for name in adapters}
@@ -167,6 +170,12 @@ def _adapters(folder: Path) -> dict[str, Path]:
     if not (folder / FACTS).is_file():
         raise PressError(f"{folder}: no model for OpenVINO. Run olivepress openvino export.")
     return {name: folder / "adapters" / f"{name}{SUFFIX}" for name in read_json(folder / FACTS)["adapters"]}
+
+
+def _inputs(adapters: Iterable[str]) -> dict[str, str]:
+    """File -> SHA-256 of every weight that is exported."""
+    folders = (CHECKPOINT, *(ADAPTERS / name for name in adapters))
+    return {path.as_posix(): sha256(path) for folder in folders for path in sorted(folder.glob("*.safetensors"))}
 
 
 def _texts(adapters: list[str]) -> list[str]:

@@ -103,6 +103,19 @@ def test_an_adapter_that_does_nothing_is_found(space):
     assert "adapter 'travel' changes no answer to any of the 3 prompts" in done.stderr
 
 
+def test_an_export_of_other_weights_is_refused(space):
+    path = space.folder / "models/adapters/travel/adapter_model.safetensors"
+    before = path.read_bytes()
+    path.unlink()  # it may be a link into DVC's cache
+    path.write_bytes(before[:-1] + b"0")
+    try:
+        done = evaluate(space, check=False)
+    finally:
+        path.write_bytes(before)
+    assert done.returncode == 1
+    assert "made of other weights than lie in models now. Run olivepress openvino export" in done.stderr
+
+
 def test_ask_answers_with_and_without_an_adapter(space):
     question = "What is the best thing to see in Chicago?"
     command = (*COMMAND, "ask", question)

@@ -86,6 +86,18 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 	  cat cuda12-3.12.txt; } > docker/requirements-cuda12.txt
 	@rm cuda12.in cuda12.pins cuda12-3.11.txt cuda12-3.12.txt
 
+.PHONY: lock-serve
+lock-serve: setup ## compile the lock of the server's image, at requirements.txt's versions
+	sed -nE 's/^([a-z0-9.-]+==[^ ;]+).*/\1/p' requirements.txt > serve.pins
+	for python in 3.11 3.12; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra serve --constraint serve.pins --python-platform x86_64-manylinux_2_28 \
+	    --python-version $$python --generate-hashes --no-annotate --no-header -q -o serve-$$python.txt || exit 1; \
+	done
+	cmp serve-3.11.txt serve-3.12.txt
+	@{ echo "# Compiled by 'make lock-serve' from pyproject.toml's extra serve, at requirements.txt's versions; do not edit."; \
+	  cat serve-3.12.txt; } > docker/serve/requirements.txt
+	@rm serve.pins serve-3.11.txt serve-3.12.txt
+
 .PHONY: setup-openvino
 setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not in the lock, into .openvino (docs/openvino.md)
 
@@ -125,6 +137,10 @@ chat: setup ## talk to the exported model, or to a release (ADAPTER=travel, TARG
 .PHONY: web
 web: setup ## the model as a page that a browser runs by itself, web/ (needs npm; TARGET=cpu-int4, FOLDER=… for a release)
 	@python -m olivepress web $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
+
+.PHONY: package
+package: setup ## what was registered as one zip: model, adapters, sample programs, licences (TARGET=cpu-int4, FOLDER=…)
+	@python -m olivepress package $${TARGET:+--target "$$TARGET"} $${FOLDER:+--folder "$$FOLDER"}
 
 .PHONY: data-head
 data-head: setup ## show the first rows of a data set (DATA=data/travel.jsonl)
@@ -232,8 +248,12 @@ image: ## build the CUDA 12 image, olivepress:cuda12 (BASE=… for another base 
 image-cpu: ## build the CPU image, olivepress:cpu
 	docker/build.sh cpu
 
+.PHONY: image-serve
+image-serve: ## build the image of olivepress serve alone, olivepress-serve:cpu
+	docker/build.sh serve
+
 .PHONY: test-container
-test-container: setup ## build the CPU image and run the pipeline in it (needs Docker; BASE=… or root and debootstrap)
+test-container: setup operators ## build the CPU image and run the pipeline in it; and the server's image (needs Docker; BASE=… or root and debootstrap)
 	pytest -m 'container and not download'
 
 .PHONY: test-container-cuda
@@ -258,7 +278,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
+setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -270,6 +290,12 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 	@command -v chromium >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends chromium; } \
 	  || { echo "chromium is missing: install the package chromium (apt-get install chromium)"; exit 1; }
 	npm install --prefix .services --no-package-lock --no-audit --no-fund --loglevel=error axe-core@$(AXE) puppeteer-core@$(PUPPETEER)
+	@touch $@
+
+.services/g++:
+	@command -v g++ >/dev/null || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends g++; } \
+	  || { echo "g++ is missing: install the package g++ (apt-get install g++)"; exit 1; }
+	@mkdir -p .services
 	@touch $@
 
 .services/npm:

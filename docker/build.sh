@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the image: docker/build.sh cuda12|cpu [option of docker build …]
+# Build an image: docker/build.sh cuda12|cpu|serve [option of docker build …]
 # Environment: IMAGE (the tag), BASE (the image to build on), DOCKER (the client).
 # pip's configuration and CA bundle of this machine go in as build secrets and are in no layer.
 set -euo pipefail
@@ -7,12 +7,14 @@ cd "$(dirname "$0")/.."
 case "${1-}" in
   cuda12) lock=docker/requirements-cuda12.txt base=${BASE:-nvidia/cuda:12.8.1-base-ubuntu24.04} ;;
   cpu) lock=requirements.txt base=${BASE:-debian:12-slim} ;;
+  serve) lock=docker/serve/requirements.txt base=${BASE:-debian:12-slim} ;;
   *)
-    echo "usage: docker/build.sh cuda12|cpu [option of docker build …]" >&2
+    echo "usage: docker/build.sh cuda12|cpu|serve [option of docker build …]" >&2
     exit 2
     ;;
 esac
-flavour=$1
+file=docker/Dockerfile tag=olivepress:$1
+[ "$1" != serve ] || file=docker/serve/Dockerfile tag=olivepress-serve:cpu
 shift
 secrets=$(mktemp -d)
 trap 'rm -r "$secrets"' EXIT
@@ -60,4 +62,4 @@ options+=(
 )
 # Host networking: package mirrors and proxies on the loopback interface are reachable, as they are for pip outside.
 DOCKER_BUILDKIT=1 ${DOCKER:-docker} build --network host --progress plain "${options[@]}" \
-  -t "${IMAGE:-olivepress:$flavour}" -f docker/Dockerfile "$@" .
+  -t "${IMAGE:-$tag}" -f "$file" "$@" .

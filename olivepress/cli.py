@@ -15,7 +15,7 @@ from olivepress.core.strict_yaml import refuse_trap
 
 # Most commands ask DVC, which reads this file by itself; these do not, and one of them writes it anew.
 PARAMS = Path("params.yaml")
-WITHOUT_PARAMS = ("chat", "new", "params", "serve", "verify", "web")
+WITHOUT_PARAMS = ("chat", "new", "package", "params", "serve", "verify", "web")
 
 
 class Entry(NamedTuple):
@@ -32,6 +32,7 @@ COMMANDS = {
     "chat": ("olivepress.tools.chat:main", "Talk to an exported model or a release.", "runtime"),
     "web": ("olivepress.tools.web:main", "The model as a page that a browser runs by itself, without a network."),
     "serve": ("olivepress.tools.serve:main", "An OpenAI-compatible server of an exported model or a release.", "serve"),
+    "package": ("olivepress.tools.package:main", "A release as one zip: model, adapters, sample programs, licences."),
     "verify": ("olivepress.tools.verify:main", "Is a release's folder what its manifest says?", "runtime"),
     "doctor": ("olivepress.tools.doctor.command:main", "Is this machine fit for the chosen profile?"),
     "new": ("olivepress.tools.new:main", "Write a profile for a model and data of one's own."),

@@ -20,6 +20,7 @@ SCHEMAS = [
     *(("vendor.github-workflows", path) for path in WORKFLOWS),
     ("vendor.gitlab-ci", ROOT / ".gitlab-ci.yml"),
     ("vendor.compose-spec", ROOT / "docker/compose.yaml"),
+    ("vendor.compose-spec", ROOT / "docker/serve/compose.yaml"),
 ]
 
 

@@ -100,7 +100,10 @@ def test_every_profile_composes_to_the_same_keys(tmp_path):
             assert params[key].keys() == default[key].keys(), f"{profile.name}: {key}"
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-torch.txt", "docker/requirements-cuda12.txt"])
+@pytest.mark.parametrize(
+    "lock",
+    ["requirements.txt", "requirements-torch.txt", "docker/requirements-cuda12.txt", "docker/serve/requirements.txt"],
+)
 def test_a_lock_pins_every_package_by_hash_and_names_no_index(lock):
     first, *entries = re.split(r"^(?=[\w.-]+==)", (ROOT / lock).read_text(), flags=re.M)
     assert re.fullmatch(r"# Compiled .*\n", first)

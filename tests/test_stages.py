@@ -247,6 +247,59 @@ def test_a_signal_while_a_stage_is_imported_under_dvc_waits_until_outputs_can_be
     assert not (tmp_path / "out").exists()
 
 
+CHANGED = """
+import os, signal, sys
+from pathlib import Path
+import click
+from olivepress.core.errors import PressError
+from olivepress.core.stage import stage
+
+class Named:
+    def __set_name__(self, owner, name):  # Python makes a RuntimeError of what is raised here
+        os.kill(os.getpid(), signal.{name})
+        sum(range(1000))
+
+def defined():
+    class Owner:
+        field = Named()
+
+def refused():
+    try:
+        defined()
+    except RuntimeError as error:
+        raise PressError("it cannot be loaded") from error
+
+def lost():
+    try:
+        defined()
+    except BaseException:
+        pass
+
+@stage
+@click.option("--out", type=Path)
+@click.option("--quality", type=Path)
+def main(out, quality):
+    {way}()
+
+main()
+"""
+
+
+@pytest.mark.parametrize(("name", "status", "word"), [("SIGTERM", 143, "Terminated"), ("SIGINT", 130, "Interrupted")])
+@pytest.mark.parametrize("way", ["defined", "refused", "lost"])
+@pytest.mark.parametrize("under_dvc", [False, True])
+def test_a_signal_that_becomes_another_error_on_its_way_is_answered_all_the_same(
+    tmp_path, name, status, word, way, under_dvc
+):
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + CHANGED
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), **({"DVC_STAGE": "x"} if under_dvc else {})}
+    line = [sys.executable, "-c", code.format(name=name, way=way), "--out", "out", "--quality", "quality.json"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+    assert done.stderr.count(word) == 1
+
+
 # --- disk full
 
 

@@ -38,6 +38,7 @@ InFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 Out = click.Path(path_type=Path)
 
 ENDING = {signal.SIGINT, signal.SIGTERM}
+_told: list[int] = []  # the signal that has asked it to end
 INTERRUPTED = "Interrupted: nothing was written, earlier outputs are untouched."
 
 
@@ -67,6 +68,8 @@ def stage(function: Callable[..., dict[str, Any] | None], *, hub: bool = False) 
     @functools.wraps(function)
     def run(cost: Path | None, **options: Any) -> None:
         signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
         start = time.perf_counter()
         try:
             with nullcontext() if hub or options.get("trust_remote_code") else hub_offline():
@@ -74,6 +77,7 @@ def stage(function: Callable[..., dict[str, Any] | None], *, hub: bool = False) 
         except KeyboardInterrupt:
             report.note(INTERRUPTED)
             raise SystemExit(130) from None
+        _end_if_told()
         if cost:
             write_json(cost, {"seconds": round(time.perf_counter() - start, 2), **figures, **_memory()})
             record_machine(cost)
@@ -91,6 +95,7 @@ class _Stage(click.Command):
     """A command that leaves earlier outputs where they were if it fails, whatever the reason, and ends with DVC."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        _told.clear()
         _end_with_dvc()
         try:
             with report.logged():
@@ -130,14 +135,18 @@ class _Stage(click.Command):
 def _reported() -> Iterator[None]:
     """Click prints its errors to the standard error; where that is a log, people get them, too.
 
-    What the machine lacks is an error of the same kind.
+    What the machine lacks is an error of the same kind. After a signal nothing is: it is what the signal was made into.
     """
     try:
         try:
             yield
-        except (click.ClickException, click.exceptions.Exit, SystemExit, KeyboardInterrupt):
+        except (click.exceptions.Exit, SystemExit, KeyboardInterrupt):
+            raise
+        except click.ClickException:
+            _end_if_told()
             raise
         except BaseException as error:  # what Rust panics about is no Exception
+            _end_if_told()
             said = lack(error)
             if said is None:
                 raise
@@ -200,24 +209,37 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
+def _end_if_told() -> None:
+    """End as the signal said that came before, if one did.
+
+    What it raised may have become another error on its way: of a class that was just being defined Python 3.11 makes a
+    RuntimeError, libraries do so around an import; or it was lost in a callback.
+    """
+    if _told:
+        if _told[0] == signal.SIGINT:
+            report.note(INTERRUPTED)
+        raise SystemExit(128 + _told[0]) from None
+
+
 def _terminate(signum: int, frame: object) -> None:
     """SIGTERM unwinds the stack like an exception, so that partial outputs are removed; once.
 
     It may come from outside and from the thread that waits for DVC: the cleaning up shall not end midway.
     """
-    _end_once()
+    _end_once(signum)
     report.note("Terminated: nothing was written, earlier outputs are untouched.")
     raise SystemExit(128 + signum)
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Ctrl-C under DVC, once: it comes from the terminal and from DVC or the runner, too."""
-    _end_once()
+    """Ctrl-C; under DVC once: it comes from the terminal and from DVC or the runner, too."""
+    _end_once(signum)
     raise KeyboardInterrupt
 
 
-def _end_once() -> None:
+def _end_once(signum: int) -> None:
     """What else comes is ignored: the cleaning up shall not end midway. By hand a second Ctrl-C does end it."""
+    _told.append(signum)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.environ.get("DVC_STAGE"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)

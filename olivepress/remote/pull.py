@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from olivepress.core.dvc_rwlock import mended
 from olivepress.core.errors import PressError
 from olivepress.core.process import run
 from olivepress.remote.check import check_settings, chosen
@@ -91,6 +92,8 @@ def main(targets: tuple[str, ...], remote: str | None, run_cache: bool) -> None:
     """Pull TARGETS (or everything) from the project's DVC remote, and name what is wrong with it if that fails."""
     from dvc.repo import Repo
 
+    if said := mended():
+        click.echo(said, err=True)
     with Repo() as repo:
         check_settings(repo, chosen(repo, remote))
     options = [*(["--run-cache"] if run_cache else []), *(["--remote", remote] if remote else [])]

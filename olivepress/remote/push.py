@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from olivepress.core.dvc_rwlock import mended
 from olivepress.core.errors import PressError
 from olivepress.core.process import run
 from olivepress.remote.check import check_settings, chosen
@@ -45,6 +46,8 @@ def main(remote: str | None) -> None:
     """Push outputs, the run cache and what its runs made to the project's DVC remote."""
     from dvc.repo import Repo
 
+    if said := mended():
+        click.echo(said, err=True)
     with Repo() as repo:
         check_settings(repo, chosen(repo, remote))
     options = ["--remote", remote] if remote else []

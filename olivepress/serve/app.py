@@ -1,4 +1,4 @@
-"""The routes: OpenAI's under /v1, the administrator's under /admin, and what a machine asks another about itself."""
+"""The routes: OpenAI's under /v1, the administrator's under /admin, what machines ask about it, and the page."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,9 +26,14 @@ from olivepress.serve.decoder import Adapter
 from olivepress.serve.engine import End, Engine, Job, Piece
 from olivepress.serve.errors import ApiError
 from olivepress.serve.metrics import Metrics
+from olivepress.serve.page import page_routes
 from olivepress.serve.replies import Reply, event, usage
 from olivepress.serve.requests import ChatRequest, NewAdapter, TextRequest, read_body
 from olivepress.serve.served import Served
+from olivepress.serve.tools import grammar, told
+
+if TYPE_CHECKING:
+    import llguidance
 
 SECONDS_TO_SEND = 30.0  # a request's body
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -124,6 +129,7 @@ class Service:
             Route("/metrics", self._metrics, methods=["GET"]),
             Route("/healthz", self._health, methods=["GET"]),
             Route("/readyz", self._health, methods=["GET"]),
+            *page_routes(),
         ]
 
     def _route(
@@ -159,7 +165,8 @@ class Service:
         answering = Answering(asyncio.get_running_loop())
         asked = read_body(kind, await self._body(request))
         adapter = self._adapter(asked.model)
-        reply = Reply(asked.model, kind is ChatRequest, asked.with_usage)
+        chat = isinstance(asked, ChatRequest)
+        reply = Reply(asked.model, chat, asked.with_usage, tools=chat and bool(asked.functions_offered))
         self.engine.refuse_if_full()
         job = answering.job = await self._in_words(self._job, asked, adapter, answering)
         self.engine.submit(job)
@@ -198,32 +205,36 @@ class Service:
     async def _stream(self, reply: Reply, answering: Answering, found: Piece | End) -> AsyncIterator[bytes]:
         """The events of an answer that begins with ``found``."""
         yield reply.first()
-        text = ""
+        text = kept = ""
         try:
             while isinstance(found, Piece):
                 self._first(answering, text)
                 text += found.text
-                yield reply.piece(found.text)
+                kept += found.text
+                if not reply.waits(text):
+                    yield reply.piece(kept)
+                    kept = ""
                 found = await answering.next()
         except ApiError as error:
             self._ended(answering, reply.model, error)
             yield event(error.body)
             return
         self._ended(answering, reply.model, found)
-        yield reply.last(found.reason, usage(len(answering.job.ids), found.tokens))
+        yield reply.last(kept, found.reason, usage(len(answering.job.ids), found.tokens))
 
     def _job(self, asked: ChatRequest | TextRequest, adapter: Adapter | None, answering: Answering) -> Job:
         """What the engine is to do; ApiError for what it cannot."""
-        stop, schema, served = asked.stops, None, self.served
+        stop, served = asked.stops, self.served
+        chat = isinstance(asked, ChatRequest)
         try:
-            if isinstance(asked, ChatRequest):
-                schema = asked.response_format.grammar if asked.response_format else None
-                ids = served.wording.chat([message.said for message in asked.messages])
+            if chat:
+                ids = served.wording.chat(told(asked.messages, asked.functions_offered))
             else:
                 ids = served.wording.text(asked.text)
         except PressError as error:
-            place = "messages" if isinstance(asked, ChatRequest) else "prompt"
-            raise ApiError(400, error.message, "invalid_value", place) from error
+            tools = "the tools stand in a system message: " if chat and asked.functions_offered else ""
+            place = "messages" if chat else "prompt"
+            raise ApiError(400, f"{tools}{error.message}", "invalid_value", place) from error
         room = served.context - len(ids)
         if room < (asked.most or 1):
             raise ApiError(
@@ -231,12 +242,9 @@ class Service:
                 f"the longest context here is {served.context} tokens: the prompt has {len(ids)}, the answer may have "
                 f"{asked.most or 'at least 1'}. Shorten one of them.",
                 "context_length_exceeded",
-                "messages" if isinstance(asked, ChatRequest) else "prompt",
+                "messages" if chat else "prompt",
             )
-        try:
-            matcher = None if schema is None else served.wording.grammar(schema)
-        except PressError as error:
-            raise ApiError(400, error.message, "invalid_schema", "response_format") from error
+        matcher = self._matcher(asked) if chat else None
         chooser = Chooser(
             served.search, temperature=asked.temperature or 0.0, top_p=asked.top_p, seed=asked.seed, matcher=matcher
         )
@@ -249,8 +257,23 @@ class Service:
             stop=StopText(stop),
             deadline=answering.came + self.limits.seconds,
             emit=answering.emit,
-            said=str(asked.text if isinstance(asked, TextRequest) else asked.messages[-1].said["content"]),
+            said=asked.messages[-1].words if chat else asked.text,
         )
+
+    def _matcher(self, asked: ChatRequest) -> "llguidance.LLMatcher | None":
+        """What the answer is held to: a schema, or the form of a call; ApiError for both, and for what cannot be."""
+        wanted = asked.response_format.grammar if asked.response_format else None
+        functions = asked.functions_offered
+        if functions and wanted is not None:
+            raise ApiError(
+                400, "response_format: the answer may be a call of tools.", "invalid_value", "response_format"
+            )
+        try:
+            if functions:
+                return self.served.wording.by_grammar(grammar(functions, must=asked.must_call))
+            return None if wanted is None else self.served.wording.by_schema(wanted)
+        except PressError as error:
+            raise ApiError(400, error.message, "invalid_schema", "tools" if functions else "response_format") from error
 
     def _first(self, answering: Answering, before: str) -> None:
         if not before:

@@ -1,15 +1,16 @@
 """What a client may ask, by OpenAI's names. What is not listed here is refused, never passed over."""
 
 import json
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from olivepress.runtime.prompt import Message as Said
 from olivepress.serve.errors import ApiError
 
 Asked = TypeVar("Asked", bound=BaseModel)
 MOST_MESSAGES = 2048
+MOST_TOOLS = 128
+NAME = r"^[a-zA-Z0-9_-]{1,64}$"  # of a schema or a function
 UNKNOWN = "extra_forbidden"  # pydantic's name for it
 NOT_HERE = "not_here"
 
@@ -92,23 +93,95 @@ class TextPart(Form):
     text: str
 
 
-class Message(Form):
-    """One thing said. "developer" is OpenAI's newer word for "system"."""
+class CalledFunction(Form):
+    """The function of a call: its name, and its arguments as JSON in a text."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    name: str
+    arguments: str
 
     @property
-    def said(self) -> Said:
-        """The same, as the runtime has it."""
-        words = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Said(role="system" if self.role == "developer" else self.role, content=words)
+    def values(self) -> dict[str, Any]:
+        """The arguments; ApiError for what is not a JSON object."""
+        try:
+            found = json.loads(self.arguments, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ApiError(400, "messages: the arguments of a call are not a JSON object.", "invalid_value", "messages")
+        return found
+
+
+class Call(Form):
+    """A call that the model made before."""
+
+    id: str = Field(min_length=1, max_length=512)
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Message(Form):
+    """One thing said. "developer" is OpenAI's newer word for "system"; "tool" says what a call returned."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[Call] | None = Field(None, max_length=MOST_TOOLS)
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content: has to be there")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls: are the assistant's")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise ValueError("tool_call_id: goes with the role tool, and the role with it")
+        return self
+
+    @property
+    def words(self) -> str:
+        """What it says; nothing, where it only calls."""
+        content = self.content or ""
+        return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+class Function(Form):
+    """A function that the model may call; ``parameters`` is a JSON schema, which is followed ``strict`` or not."""
+
+    name: str = Field(pattern=NAME)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    @property
+    def description_for_model(self) -> dict[str, Any]:
+        """What the model reads."""
+        return self.model_dump(include={"name", "description", "parameters"}, exclude_none=True)
+
+
+class Tool(Form):
+    """A tool: a function, the one kind that there is here."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenName(Form):
+    """Which function is chosen."""
+
+    name: str
+
+
+class Chosen(Form):
+    """The one function that has to be called."""
+
+    type: Literal["function"]
+    function: ChosenName
 
 
 class JsonSchema(Form):
     """A schema and its name; it is followed whether ``strict`` or not."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    name: str = Field(pattern=NAME)
     json_schema: dict[str, Any] = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
@@ -130,9 +203,6 @@ class ResponseFormat(Form):
         return self.json_schema.json_schema if self.json_schema else {"type": "object"}
 
 
-NO_TOOLS = "the templates of these models have no place for tools, so none is offered to the model"
-
-
 class ChatRequest(Options):
     """POST /v1/chat/completions."""
 
@@ -140,9 +210,31 @@ class ChatRequest(Options):
     max_completion_tokens: int | None = Field(None, ge=1)
     response_format: ResponseFormat | None = None
     logprobs: Annotated[bool | None, only(False, None)] = None
-    tools: Annotated[None, refused(NO_TOOLS)] = None
-    functions: Annotated[None, refused(NO_TOOLS)] = None
-    tool_choice: Annotated[str | None, only("none", "auto", None)] = None
+    tools: list[Tool] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | Chosen | None = None
+    parallel_tool_calls: bool | None = None  # allowed, not asked for: an answer has one call
+    functions: Annotated[None, refused("OpenAI has replaced it: use tools")] = None
+    function_call: Annotated[None, refused("OpenAI has replaced it: use tool_choice")] = None
+
+    @property
+    def functions_offered(self) -> list[Function]:
+        """Those that the answer may call; ApiError for a choice of none that is there, and for a name twice."""
+        every = {tool.function.name: tool.function for tool in self.tools or ()}
+        if len(every) != len(self.tools or ()):
+            raise ApiError(400, "tools: two functions have one name.", "invalid_value", "tools")
+        if isinstance(self.tool_choice, Chosen):
+            name = self.tool_choice.function.name
+            if name not in every:
+                raise ApiError(400, f"tool_choice: no function {name!r} in tools.", "invalid_value", "tool_choice")
+            return [every[name]]
+        if self.must_call and not every:
+            raise ApiError(400, "tool_choice: there are no tools.", "invalid_value", "tool_choice")
+        return [] if self.tool_choice == "none" else list(every.values())
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, Chosen)
 
     @property
     def most(self) -> int | None:
@@ -197,7 +289,9 @@ def _no_number(text: str) -> NoReturn:
 
 def _refusal(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = ".".join(map(str, first["loc"]))
+    # without the names of the types that were tried, where several may be
+    parts = (str(part) for part in first["loc"])
+    path = ".".join(part for part in parts if "[" not in part and not part[:1].isupper())
     words = first["msg"].removeprefix("Value error, ")
     if first["type"] == UNKNOWN:
         return ApiError(

@@ -76,23 +76,31 @@ class Wording:
         with self._lock:
             return self._tokenizer.create_stream()
 
-    def grammar(self, schema: dict[str, Any]) -> "llguidance.LLMatcher":
-        """What keeps an answer to a JSON schema; PressError for a schema that llguidance has no grammar for.
+    def by_schema(self, schema: dict[str, Any]) -> "llguidance.LLMatcher":
+        """What keeps an answer to a JSON schema; PressError for a schema that llguidance has no grammar for."""
+        import llguidance
 
-        The same library as behind GenAI's `set_guidance`, which is for a generator, and so for one answer at a time.
-        """
+        # a small model, free to write white space between two marks, writes nothing else
+        strict = {"whitespace_flexible": False}
+        try:
+            return self._matcher(llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=strict))
+        except (ValueError, TypeError) as error:
+            raise PressError(f"the schema cannot be followed: {error}") from error
+
+    def by_grammar(self, grammar: str) -> "llguidance.LLMatcher":
+        """What keeps an answer to a grammar in Lark's notation; PressError for a schema in it that has no grammar."""
+        import llguidance
+
+        return self._matcher(llguidance.LLMatcher.grammar_from_lark(grammar))
+
+    def _matcher(self, grammar: str) -> "llguidance.LLMatcher":
+        """The same library as behind GenAI's `set_guidance`, which is for a generator, so for one answer at a time."""
         import llguidance
 
         with self._lock:
             if self._guide is None:
                 tokenizer = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
                 self._guide = llguidance.LLTokenizer(tokenizer, n_vocab=self.vocabulary, eos_token=sorted(self.ends))
-        # a small model, free to write white space between two marks, writes nothing else
-        strict = {"whitespace_flexible": False}
-        try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=strict)
-        except (ValueError, TypeError) as error:
-            raise PressError(f"the schema cannot be followed: {error}") from error
         matcher = llguidance.LLMatcher(self._guide, grammar, log_level=0)
         if matcher.is_error():
             raise PressError(f"the schema cannot be followed: {matcher.get_error()}")

@@ -2,7 +2,7 @@
 
 DVC writes dvc.lock in its place, for a tenth of a second after each stage: ended meanwhile, it leaves a file that is
 cut off, which no DVC reads. And it deletes a stage's outputs before it starts the stage, which can bring them back only
-once it runs.
+once it runs. Its note of what it reads and writes may be cut off, too (core/dvc_rwlock.py).
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from olivepress.core import dvc_rwlock
 from olivepress.core.outputs import atomic_output, remove
 from olivepress.core.restore import brought_back
 
@@ -47,7 +48,7 @@ class Before:
         stages = _stages(LOCK.read_bytes()) if LOCK.is_file() else None
         gone = [name for name, path in _outs(stages or {}) if path in self.outs and not os.path.lexists(path)]
         said = (brought_back(name) for name in dict.fromkeys(gone))
-        return [*lines, *filter(None, said)]
+        return [*lines, *filter(None, [dvc_rwlock.mended(), *said])]
 
 
 def _stages(lock: bytes | None) -> dict[str, Any] | None:

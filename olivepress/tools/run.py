@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import click
 
+from olivepress.core import dvc_rwlock
 from olivepress.core import report as events
 from olivepress.core.cached import broken_objects
 from olivepress.core.errors import PressError
@@ -160,6 +161,8 @@ def count(arguments: Sequence[str]) -> int:
 def repro(arguments: Sequence[str], total: int, shown: Screen) -> Outcome:
     """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at."""
     since = time.monotonic()
+    if said := dvc_rwlock.mended():
+        shown.say(said)
     before = Before.now()
     stages = Stages(total, shown)
     queue: SimpleQueue = SimpleQueue()

@@ -46,6 +46,15 @@ def write_graph(model_folder: Path, out: Path) -> dict[str, Any]:
         else:
             raise PressError(f"{path}: has the input {value.name}, which the page knows nothing of.")
     weights = sorted(_weights(model))
+    kept = [value for value in model.graph.initializer if value.name not in lora]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    onnx.save(model, str(out / MODEL))
+    return {"weights": weights, "lora": lora, "past": past, "fed": fed}
+
+
+def check_sizes(model_folder: Path, weights: list[str]) -> None:
+    """PressError if the graph in ``model_folder``, or a file of its ``weights``, is more than a browser holds."""
     for name in (MODEL, *weights):
         size = (model_folder / name).stat().st_size
         if size > LARGEST:
@@ -53,11 +62,6 @@ def write_graph(model_folder: Path, out: Path) -> dict[str, Any]:
                 f"{model_folder / name}: has {size:,} bytes; a browser's WebAssembly takes at most {LARGEST:,} in a "
                 "file. Choose a smaller model, or quantize to fewer bits."
             )
-    kept = [value for value in model.graph.initializer if value.name not in lora]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    onnx.save(model, str(out / MODEL))
-    return {"weights": weights, "lora": lora, "past": past, "fed": fed}
 
 
 def _described(path: Path, value: "onnx.ValueInfoProto") -> dict[str, Any]:

@@ -14,8 +14,9 @@ from olivepress.runtime.genai import Model
 from olivepress.runtime.prompt import control_ids
 from olivepress.runtime.release import load_run
 from olivepress.runtime.trust import providers, read_genai_config
-from olivepress.web.graph import write_graph
+from olivepress.web.graph import check_sizes, write_graph
 from olivepress.web.packages import write_packages
+from olivepress.web.words import chat_template, end_tokens, special_tokens
 
 PROBE = "Where is Chicago, and what's there (in 2026)?"
 TOKENIZER = "tokenizer.json"
@@ -40,6 +41,7 @@ def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
         for name in ("model", "adapters"):
             (scratch / name).mkdir()
         graph = write_graph(folder / "model", scratch / "model")
+        check_sizes(folder / "model", graph["weights"])
         for name in (*graph["weights"], TOKENIZER):
             shutil.copyfile(folder / "model" / name, scratch / "model" / name)
         adapters = {
@@ -72,28 +74,12 @@ def _text(model: Model, config: dict[str, Any], template: str) -> dict[str, Any]
 
     The page refuses to start where it makes others.
     """
-    settings = json.loads((model.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    ends = config["model"]["eos_token_id"]
     return {
-        "end": [ends] if isinstance(ends, int) else ends,
+        "end": end_tokens(config),
         "context": model.context_length,
-        "template": _chat_template(model.folder, settings) if template == "chat" else None,
+        "template": chat_template(model.folder) if template == "chat" else None,
         "text_template": None if template == "chat" else template.partition("{response}")[0],
-        "special": {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")},
+        "special": special_tokens(model.folder),
         "control": sorted(control_ids(model.folder).values()),
         "probe": {"prompt": PROBE, "tokens": model.tokenizer.encode(model.render(PROBE)).tolist()},
     }
-
-
-def _chat_template(folder: Path, settings: dict[str, Any]) -> str:
-    """The template that GenAI reads: a file of its own, or the one in tokenizer_config.json."""
-    file = folder / "chat_template.jinja"
-    template = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
-    if not isinstance(template, str):
-        raise PressError(f"{file}: not there, and tokenizer_config.json has no chat_template. Write a text.template.")
-    return template
-
-
-def _token(value: Any) -> str | None:
-    """A token of tokenizer_config.json, which may be an object about it."""
-    return value.get("content") if isinstance(value, dict) else value

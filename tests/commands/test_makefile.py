@@ -68,6 +68,7 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
         (["--dry-run", "setup-test-services"], "WEBGPU"),
         (["report"], "REV"),
         (["image-cpu"], "BASE"),
+        (["image-serve"], "BASE"),
     ],
 )
 def test_no_variable_is_run(checkout, words, variable, monkeypatch):

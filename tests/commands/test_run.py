@@ -435,6 +435,30 @@ def test_a_lock_that_dvc_was_writing_as_it_was_ended_is_put_right(after_a_run: P
     assert (outcome.status, outcome.unchanged) == (0, ["first", "slow"])
 
 
+@pytest.mark.parametrize("left", ["", '{"write": {"a', '{"write": 1}'])
+def test_a_note_of_dvcs_that_was_cut_off_is_deleted(after_a_run: Project, capfd, left: str) -> None:
+    """As a full disk leaves it; no DVC goes on from there by itself."""
+    note = Path(".dvc/tmp/rwlock")
+    note.write_text(left)
+    alone = subprocess.run([sys.executable, "-m", "dvc", "repro"], check=False, capture_output=True, text=True)
+    assert alone.returncode == 255
+    assert "rwlock" in alone.stderr
+    outcome, lines = run(capfd)
+    assert (outcome.status, outcome.unchanged) == (0, ["first", "slow"])
+    assert [line for line in lines if "cut off" in line and str(note) in line]
+
+
+def test_a_note_that_is_cut_off_while_dvc_runs_is_deleted_too(after_a_run: Project, capfd) -> None:
+    Path("cut.py").write_text("open('.dvc/tmp/rwlock', 'w').write('{')")
+    after_a_run.stages(first="", slow="", last="python cut.py")
+    outcome, lines = run(capfd)
+    assert outcome.status == 255
+    assert [line for line in lines if "cut off: it is deleted" in line]
+    after_a_run.stages(first="", slow="")
+    outcome, _ = run(capfd)
+    assert (outcome.status, outcome.unchanged) == (0, ["first", "slow"])
+
+
 def test_a_lock_cut_off_anywhere_is_seen(after_a_run: Project) -> None:
     lock = Path("dvc.lock")
     whole = lock.read_bytes()

@@ -94,7 +94,8 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"olivepress"}
-    assert "olivepress/runtime/release.py" in names
+    data = {"apps/python/chat.py", "apps/javascript/chat.mjs", "apps/cpp/chat.cpp", "serve/static/chat.js"}
+    assert {f"olivepress/{name}" for name in ("runtime/release.py", *data)} <= set(names)
 
 
 def test_every_subcommand_explains_itself_or_names_its_extra(base, tmp_path):

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 NAME = "ft-for-travel"
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALLED = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BROKEN = {**CALLED, "function": {"name": "f", "arguments": "[1]"}}
 # A schema whose answer is as long as wanted: the model may not end it earlier.
 LONG = {
     "type": "json_schema",
@@ -39,7 +42,27 @@ def refusal(caught: pytest.ExceptionInfo) -> dict:
         ({"logprobs": True}, "logprobs", "unsupported_parameter"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_parameter"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "unsupported_parameter"),
+        ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
+        ({"function_call": "auto"}, "function_call", "unsupported_parameter"),
+        ({"tools": [{"type": "code_interpreter"}]}, "tools.0.type", "invalid_value"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name", "invalid_value"),
+        ({"tools": [TOOL, TOOL]}, "tools", "invalid_value"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": "any"}, "tool_choice", "invalid_value"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "tool_choice",
+            "invalid_value",
+        ),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format", "invalid_value"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "nothing"}}}]},
+            "tools",
+            "invalid_schema",
+        ),
+        ({"messages": [{"role": "user"}]}, "messages.0", "invalid_value"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALLED]}]}, "messages.0", "invalid_value"),
+        ({"messages": [{"role": "assistant", "tool_calls": [BROKEN]}]}, "messages", "invalid_value"),
         ({"extra_body": {"top_k": 3}}, "top_k", "unknown_parameter"),
         ({"reasoning_effort": "low"}, "reasoning_effort", "unknown_parameter"),
         ({"temperature": 2.5}, "temperature", "invalid_value"),
@@ -50,7 +73,12 @@ def refusal(caught: pytest.ExceptionInfo) -> dict:
         ({"response_format": {"type": "json_schema"}}, "response_format", "invalid_value"),
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": [{"role": "user", "content": "a <|end|> b"}]}, "messages", "invalid_value"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", "invalid_value"),
+        (
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+            "messages.0.tool_call_id",
+            "invalid_value",
+        ),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0", "invalid_value"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "hi"}]}, "messages", "invalid_value"),
     ],
 )
@@ -150,7 +178,12 @@ def test_no_body_breaks_it(http, route, changes, messages, schema):
 
 def test_routes_that_are_not_there(server):
     with server.http() as http:
-        for method, path, status in (("GET", "/", 404), ("GET", CHAT, 405), ("POST", "/v1/embeddings", 404)):
+        for method, path, status in (
+            ("GET", "/index.html", 404),
+            ("POST", "/", 405),
+            ("GET", CHAT, 405),
+            ("POST", "/v1/embeddings", 404),
+        ):
             found = http.request(method, path)
             assert found.status_code == status
             assert method in found.json()["error"]["message"]

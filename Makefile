@@ -98,6 +98,15 @@ lock-serve: setup ## compile the lock of the server's image, at requirements.txt
 	  cat serve-3.12.txt; } > docker/serve/requirements.txt
 	@rm serve.pins serve-3.11.txt serve-3.12.txt
 
+.PHONY: setup-openvino
+setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not in the lock, into .openvino (docs/openvino.md)
+
+# A folder of its own: optimum-intel's transformers is older than the lock's.
+.openvino/.ready: requirements-openvino.txt | .venv/.ready
+	rm -rf .openvino
+	python tools/install.py --target .openvino/site-packages --no-deps --require-hashes --only-binary :all: -r requirements-openvino.txt
+	@touch $@
+
 # ---- the pipeline ---------------------------------------------------------------------------------------
 
 .PHONY: repro
@@ -316,7 +325,7 @@ test: setup setup-test-services operators ## all tests but slow, container and g
 	$(PYTEST) -m 'not slow and not container and not gpu'
 
 .PHONY: test-slow
-test-slow: setup operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
+test-slow: setup setup-openvino operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
 	$(PYTEST) -m 'slow and not container and not gpu'
 
 .PHONY: fuzz

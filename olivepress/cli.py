@@ -60,6 +60,12 @@ COMMANDS = {
     "remote check": ("olivepress.remote.check:main", "Can the team's DVC remote be listed, written and read?"),
     "remote push": ("olivepress.remote.push:main", "dvc push, with what others need to take these results."),
     "remote pull": ("olivepress.remote.pull:main", "dvc pull; names what is damaged or missing on the remote."),
+    "openvino export": ("olivepress.openvino.commands:export_command", "Write model and adapters for OpenVINO."),
+    "openvino ask": ("olivepress.openvino.commands:ask_command", "Ask the exported model by OpenVINO GenAI."),
+    "openvino evaluate": (
+        "olivepress.openvino.commands:evaluate_command",
+        "Measure the model on OpenVINO, and hold it to the thresholds.",
+    ),
     "release make": ("olivepress.release.make:main", "Release this commit as a version.", "release"),
     "release verify": (
         "olivepress.release.verify:main",
@@ -107,6 +113,7 @@ COMMANDS = {
 GROUPS = {
     "data": "Data sets.",
     "remote": "The team's DVC remote.",
+    "openvino": "The last run's model on OpenVINO: Intel's CPUs, GPUs, NPUs.",
     "release": "Versions of the model, and their stages.",
     "hub": "Releases on the Hugging Face hub.",
     "mlflow": "An MLflow server.",

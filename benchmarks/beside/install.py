@@ -14,7 +14,7 @@ from olivepress.core.outputs import atomic_output, sha256
 # llama.cpp as its makers of packages build it: one library for each kind of x86-64, so none is slower than it can be
 LLAMA = "@node-llama-cpp/linux-x64@3.22.1"
 LLAMA_SHA256 = "0d953e1503d5ab4608d8ed5b739132308c81ac05ffeb760d2a7f30e08a9f90e0"
-OPENVINO_LOCK = Path(__file__).with_name("openvino.txt")
+OPENVINO_LOCK = Path(__file__).parents[2] / "requirements-openvino.txt"
 
 
 def install(name: str, out: Path) -> None:

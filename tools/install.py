@@ -169,7 +169,7 @@ def install_lock(lock: Path, python: str) -> None:
 def install(arguments: list[str]) -> None:
     """`pip install` of something else."""
     try:
-        Uv().run("install", *arguments)
+        Uv(hashed="--require-hashes" in arguments).run("install", *arguments)
     except KeyError:
         pip(*arguments)
 

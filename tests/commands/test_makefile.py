@@ -65,7 +65,6 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
         (["--dry-run", "setup-test-services"], "AZURITE"),
         (["--dry-run", "setup-test-services"], "SEAWEEDFS"),
         (["--dry-run", "setup-test-services"], "MLFLOW"),
-        (["--dry-run", "setup-test-services"], "WEBGPU"),
         (["report"], "REV"),
         (["image-cpu"], "BASE"),
     ],

@@ -40,6 +40,9 @@ override AZURITE := 3.35.0
 override SEAWEEDFS := 4.48
 override AXE := 4.14.1
 override MLFLOW := 3.17.2
+# ONNX Runtime and GenAI, in which exports of the lock's are tried
+override NEWEST_ONNXRUNTIME := 1.31.1
+override NEWEST_GENAI := 0.18.0
 override PUPPETEER := 24.0.0
 
 .DEFAULT_GOAL := help
@@ -256,7 +259,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
+setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -282,6 +285,11 @@ setup-test-services: .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDF
 
 .services/mlflow-$(MLFLOW): | .venv/.ready
 	python tools/install.py --target .services/mlflow mlflow==$(MLFLOW)
+	@touch $@
+
+.services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI): | .venv/.ready
+	@rm -rf $(@D)
+	python tools/install.py --target $(@D) --no-deps onnxruntime==$(NEWEST_ONNXRUNTIME) onnxruntime-genai==$(NEWEST_GENAI)
 	@touch $@
 
 # beside the environment, which keeps the lock's ONNX Runtime

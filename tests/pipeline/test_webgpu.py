@@ -184,6 +184,6 @@ def test_the_pipeline_measures_it_and_holds_it_to_the_same_thresholds(one_adapte
         for step, divergence in ours[rows]["kl_divergence"].items():
             assert divergence < cpus[rows]["kl_divergence"][step], "float32 is nearer to PyTorch than int8 is"
     manifest = json.loads(space.read("models/onnx/webgpu-int4/manifest.json"))
-    assert manifest["proved"] == {MODEL: "evaluated"}
+    assert manifest["proved"] == {f"model/{MODEL}": "evaluated"}
     assert "onnxruntime-ep-webgpu" in space.read("models/onnx/webgpu-int4/README.md")
     assert space.repro() == set()

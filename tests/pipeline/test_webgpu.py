@@ -169,6 +169,7 @@ def test_a_software_adapter_gives_the_logits_of_the_cpu(exported):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # SwiftShader's time is that of the machine's cores: ten minutes on two that are shared
 def test_the_pipeline_measures_it_and_holds_it_to_the_same_thresholds(one_adapter, tmp_path):
     space = one_adapter.copy(tmp_path / "clone")
     space.run("python", "-m", "olivepress", "params", "profile=tiny-webgpu")

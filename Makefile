@@ -40,7 +40,9 @@ override AZURITE := 3.35.0
 override SEAWEEDFS := 4.48
 override AXE := 4.14.1
 override MLFLOW := 3.17.2
-override WEBGPU := 1.31.1-0.4.0
+# ONNX Runtime and GenAI, in which exports of the lock's are tried
+override NEWEST_ONNXRUNTIME := 1.31.1
+override NEWEST_GENAI := 0.18.0
 override PUPPETEER := 24.0.0
 
 .DEFAULT_GOAL := help
@@ -113,6 +115,7 @@ setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not i
 repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
 	$(if $(PROFILE),python -m olivepress params "profile=$$PROFILE")
 	@! grep -qE 'lora_operator: (true|both)' params.yaml || $(MAKE) --no-print-directory operators
+	@! grep -q 'provider: WebGpuExecutionProvider' params.yaml || $(MAKE) --no-print-directory webgpu
 	@python -m olivepress repro
 
 .PHONY: params
@@ -128,6 +131,13 @@ lora-operator: operators ## the former name of operators
 .venv/.operators: $(shell find operators -type f -not -name '*.pyc') olivepress/export/operator_library.py | .venv/.ready
 	$(BIN)/python tools/install.py --no-deps --force-reinstall ./operators
 	@python -c 'import click; from olivepress.export.operator_library import check_library; click.command()(check_library)()'
+	@touch $@
+
+.PHONY: webgpu
+webgpu: .venv/.webgpu ## install WebGPU's plug-in, and the ONNX Runtime that it needs in the place of the lock's
+
+.venv/.webgpu: requirements-webgpu.txt .venv/.ready
+	$(BIN)/python tools/install.py --no-deps --require-hashes -r requirements-webgpu.txt
 	@touch $@
 
 .PHONY: chat
@@ -278,7 +288,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu-$(WEBGPU) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
+setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -312,10 +322,16 @@ setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seawee
 	python tools/install.py --target .services/mlflow mlflow==$(MLFLOW)
 	@touch $@
 
-# WebGPU's plug-in, and the ONNX Runtime that it needs: not the lock's.
-.services/webgpu-$(WEBGPU): | .venv/.ready
-	python tools/install.py --target $@ --no-deps onnxruntime==$(firstword $(subst -, ,$(WEBGPU))) onnxruntime-ep-webgpu==$(lastword $(subst -, ,$(WEBGPU))) \
-	  || { rm -rf $@; exit 1; }
+.services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI): | .venv/.ready
+	@rm -rf $(@D)
+	python tools/install.py --target $(@D) --no-deps onnxruntime==$(NEWEST_ONNXRUNTIME) onnxruntime-genai==$(NEWEST_GENAI)
+	@touch $@
+
+# beside the environment, which keeps the lock's ONNX Runtime
+.services/webgpu/.ready: requirements-webgpu.txt | .venv/.ready
+	@rm -rf $(@D)
+	python tools/install.py --target $(@D) --no-deps --require-hashes -r requirements-webgpu.txt
+	@touch $@
 
 WORKERS ?= $(shell nproc)
 PYTEST := pytest -n $(WORKERS) --dist loadgroup

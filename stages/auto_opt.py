@@ -13,6 +13,7 @@ from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_json
 from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
 from olivepress.core.proof import proved_by_export
+from olivepress.core.providers import WEBGPU
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
@@ -24,7 +25,7 @@ from olivepress.export.sizes import bytes_by_part
 from olivepress.export.surgery import CACHES, EMBEDDINGS, transform
 from olivepress.export.tokenizer_check import check_tokenizer
 from olivepress.export.tokenizer_file import compact_tokenizer, portable_template
-from olivepress.modeling.olive_pass import PROVIDERS, WEBGPU
+from olivepress.modeling.olive_pass import PROVIDERS
 
 
 @stage
@@ -90,7 +91,7 @@ def main(
     operators = None if graphs == "false" else provider
     if operators and provider == WEBGPU:
         raise PressError("lora_operator: the native operators are for the CPU and CUDA: leave it out for WebGPU.")
-    possible = default_kv_cache(provider, graphs)
+    possible = default_kv_cache(provider, graphs, activations)
     if kv_cache == "float16" and possible == "float32":
         raise PressError("kv_cache: found float16 without native operators, which alone have it on a CPU.")
     if operators:

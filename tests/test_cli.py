@@ -152,6 +152,7 @@ def names(requirements: list[str]) -> dict[str, Requirement]:
 BASE = names(PROJECT["dependencies"])
 EXTRAS = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items()}
 CUDA_ONLY = EXTRAS.pop("runtime-cuda")
+WEBGPU_ONLY = EXTRAS.pop("runtime-webgpu")
 LOCK = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements.txt").read_text(), re.M))
 
 
@@ -183,6 +184,14 @@ def test_the_cuda_runtime_is_what_the_cuda_image_has():
     for name, requirement in image.items():
         assert str(CUDA_ONLY[name]) == str(requirement)
     assert CUDA_ONLY.keys() - image.keys() == EXTRAS["runtime"].keys() - {"onnxruntime", "onnxruntime-genai"}
+
+
+def test_the_webgpu_runtime_is_what_make_webgpu_installs_over_the_lock():
+    over = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements-webgpu.txt").read_text(), re.M))
+    assert set(over) == {"onnxruntime", "onnxruntime-ep-webgpu"}
+    assert WEBGPU_ONLY.keys() == EXTRAS["runtime"].keys() | over.keys()
+    for name, requirement in WEBGPU_ONLY.items():
+        assert requirement.specifier.contains({**LOCK, **over}[name]), name
 
 
 def test_the_runtime_needs_neither_torch_nor_dvc_and_the_card_names_its_versions():

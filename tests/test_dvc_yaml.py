@@ -100,10 +100,17 @@ def test_every_profile_composes_to_the_same_keys(tmp_path):
             assert params[key].keys() == default[key].keys(), f"{profile.name}: {key}"
 
 
-@pytest.mark.parametrize(
-    "lock",
-    ["requirements.txt", "requirements-torch.txt", "docker/requirements-cuda12.txt", "docker/serve/requirements.txt"],
-)
+LOCKS = [
+    "requirements.txt",
+    "requirements-torch.txt",
+    "requirements-webgpu.txt",
+    "requirements-openvino.txt",
+    "docker/requirements-cuda12.txt",
+    "docker/serve/requirements.txt",
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_pins_every_package_by_hash_and_names_no_index(lock):
     first, *entries = re.split(r"^(?=[\w.-]+==)", (ROOT / lock).read_text(), flags=re.M)
     assert re.fullmatch(r"# Compiled .*\n", first)
@@ -113,10 +120,11 @@ def test_a_lock_pins_every_package_by_hash_and_names_no_index(lock):
         assert pin.fullmatch(entry), entry[:80]
 
 
-def test_the_lock_has_everything_that_is_asked_for_at_the_version_that_is_asked_for():
-    locked = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements.txt").read_text(), re.M))
-    wanted = re.findall(r"^([\w-]+)(?:\[[\w,]+\])?(?:==([\w.]+))?", (ROOT / "requirements.in").read_text(), re.M)
+@pytest.mark.parametrize("name", ["requirements", "requirements-webgpu"])
+def test_the_lock_has_everything_that_is_asked_for_at_the_version_that_is_asked_for(name):
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / f"{name}.txt").read_text(), re.M))
+    wanted = re.findall(r"^([\w-]+)(?:\[[\w,]+\])?(?:==([\w.]+))?", (ROOT / f"{name}.in").read_text(), re.M)
     assert wanted
-    for name, version in wanted:
-        assert name in locked, f"{name}: run make lock"
-        assert version in ("", locked[name]), f"{name}: run make lock"
+    for package, version in wanted:
+        assert package in locked, f"{package}: run make lock"
+        assert version in ("", locked[package]), f"{package}: run make lock"

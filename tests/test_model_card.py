@@ -154,6 +154,18 @@ def test_it_says_what_to_install():
     assert "olivepress[runtime] @ git+$repository@$commit" in text
     params = {**MANIFEST["params"], "targets": {"cpu-int4": {"provider": "CUDAExecutionProvider"}}}
     assert "olivepress[runtime-cuda] @ git+$repository@$commit" in card(params=params)
+    assert "onnxruntime_ep_webgpu" not in card(params=params)
+
+
+def test_it_says_how_a_webgpu_target_gets_its_plug_in():
+    params = {**MANIFEST["params"], "targets": {"cpu-int4": {"provider": "WebGpuExecutionProvider"}}}
+    text = card(params=params)
+    assert "onnxruntime 1.31 or newer" in text and "and onnxruntime-ep-webgpu" in text
+    assert "olivepress[runtime-webgpu] @ git+$repository@$commit" in text
+    code = text.partition("```python\nimport onnxruntime_genai as og\n")[2].partition("```")[0]
+    registered, loaded = code.index("og.register_execution_provider_library("), code.index("og.Model(")
+    assert registered < loaded
+    compile(code, "card", "exec")
 
 
 def test_a_text_template_is_in_the_code():

@@ -327,6 +327,9 @@ HOSTILE = [
     'a"b',
     "a\\b",
 ]
+WEBGPU = {
+    **{"provider": "WebGpuExecutionProvider", "precision": "int4", "lm_head": "int8", "activations": "float32"},
+}
 ELSEWHERE = ["a/b", "/x", "..", ".", ".x", "-x", "--help", "~", "", "ä", "x" * 65, "a@b", "a:b", "${a}", "a*", "a=b"]
 RESERVED = ["none", "general", "base", "None", "x.dvc", "dvc.yaml", "dvc.lock"]
 
@@ -397,8 +400,12 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
         ("targets.cpu-int4.precision", "int8", "expected int4"),
         ("targets.cpu-int4.provider", "QNNExecutionProvider", "exports a graph for the CPU for it, without a word"),
         ("targets.cpu-int4.provider", "OpenVINOExecutionProvider", "another one in name alone"),
-        ("targets.cpu-int4.provider", "VitisAIExecutionProvider", "Expected CPUExecutionProvider or CUDA"),
-        ("targets.cpu-int4.provider", "CPU", "expected CPUExecutionProvider or CUDAExecutionProvider"),
+        ("targets.cpu-int4.provider", "VitisAIExecutionProvider", "Expected CPUExecutionProvider, CUDA"),
+        (
+            "targets.cpu-int4.provider",
+            "CPU",
+            "expected CPUExecutionProvider, CUDAExecutionProvider or WebGpuExecutionProvider",
+        ),
         ("targets.cpu-int4.lm_head", "fp16", "expected int4, int8, float or mixed"),
         ("targets.cpu-int4.embedding", "int6", "expected float, int8, int4 or mixed"),
         (
@@ -438,6 +445,16 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
                 **{"activations": "float16", "kv_cache": "float32"},
             },
             "targets.cpu-int4.kv_cache: found float32, expected float16: a CUDA target computes in it",
+        ),
+        *(
+            ("targets.cpu-int4", {**WEBGPU, key: value}, f"targets.cpu-int4.{key}: found {said}")
+            for key, value, said in (
+                ("activations", "int8", "int8, expected float16 (real cards) or float32 (SwiftShader)"),
+                ("lora_operator", True, "true, expected false: native operators are for the CPU and CUDA"),
+                ("lora_operator", "both", "the text 'both', expected false: native operators"),
+                ("kv_cache", "float16", "the text 'float16', expected float32: a WebGPU target's cache is what it"),
+                ("cuda_graph", True, "true, expected it for the CUDAExecutionProvider only"),
+            )
         ),
         ("quantize.bits", [4], "found a list, expected 4 or 8"),
         ("quantize.bits", 8, "awq packs 4 bits"),
@@ -680,6 +697,16 @@ def test_the_readers_take_a_path():
     for function in (read_params, load_params, read_yaml):
         assert next(iter(inspect.signature(function).parameters)) == "path"
     assert problems(parse_yaml("a: 1\n", Path("x"))), "and problems are all of them"
+
+
+@pytest.mark.parametrize("activations", ["float16", "float32"])
+def test_a_webgpu_target_computes_in_one_type_without_native_operators(write, activations):
+    from olivepress.core.params import ships_operators
+
+    path = write(lambda data: data["targets"].update({"webgpu-int4": {**WEBGPU, "activations": activations}}))
+    target = load_params(path).targets["webgpu-int4"]
+    assert (target.lora_operator, target.kv_cache) == (False, activations)
+    assert not ships_operators(read_params(path)["targets"]["webgpu-int4"])
 
 
 def test_a_target_that_says_nothing_of_operators_has_two_graphs_on_a_cpu_and_none_on_cuda(write, plain):

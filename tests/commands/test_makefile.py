@@ -65,7 +65,7 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
         (["--dry-run", "setup-test-services"], "AZURITE"),
         (["--dry-run", "setup-test-services"], "SEAWEEDFS"),
         (["--dry-run", "setup-test-services"], "MLFLOW"),
-        (["--dry-run", "setup-test-services"], "WEBGPU"),
+        (["--dry-run", "setup-test-services"], "NEWEST_GENAI"),
         (["report"], "REV"),
         (["image-cpu"], "BASE"),
         (["image-serve"], "BASE"),

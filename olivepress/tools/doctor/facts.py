@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from olivepress.core.errors import PressError
 from olivepress.core.lacks import total_memory
 from olivepress.export.operator_library import check_library
+from olivepress.runtime import webgpu
 
 GIB = 2**30
 
@@ -46,6 +47,7 @@ class Facts:
     cache_symlinked: bool  # symbolic ones
     remote: str | None
     lora_operator: str | None  # what is wrong with the native operators, if anything
+    webgpu: str | None  # why nothing can be computed on WebGPU
 
 
 def collect(root: Path) -> Facts:
@@ -73,6 +75,7 @@ def collect(root: Path) -> Facts:
         cache_symlinked=links == "symlink",
         remote=remote,
         lora_operator=_operators_problem(),
+        webgpu=webgpu.problem() if runtime else "onnxruntime is not installed",
     )
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from olivepress.core import checkpoint
 from olivepress.core.params import ships_operators
+from olivepress.core.providers import CUDA
 from olivepress.fetch.sources import HUB
 from olivepress.tools.doctor.facts import GIB
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # Beside the weights: the CUDA context, cuBLAS and cuDNN workspaces, and the smallest activations that there can be.
 GPU_OVERHEAD = GIB
-CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     providers = {name: target["provider"] for name, target in params["targets"].items()}
     bits = params["quantize"]["bits"]
     cuda = [key for key, device in devices.items() if device.startswith("cuda")]
-    cuda += [f"targets.{name}.provider" for name, provider in providers.items() if provider == CUDA_PROVIDER]
+    cuda += [f"targets.{name}.provider" for name, provider in providers.items() if provider == CUDA]
     parameters, weights = _model_size(root, source)
 
     def resident(on_gpu: bool) -> int | None:

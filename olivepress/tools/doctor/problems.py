@@ -1,7 +1,8 @@
 """What a profile needs and a machine lacks, and what to do about it."""
 
+from olivepress.core.providers import CUDA, WEBGPU
 from olivepress.tools.doctor.facts import Facts, gib
-from olivepress.tools.doctor.needs import CUDA_PROVIDER, Needs
+from olivepress.tools.doctor.needs import Needs
 
 # The oldest Linux driver that runs programs built for a CUDA major version: within one, any minor version runs on it
 # (NVIDIA, "CUDA Compatibility", minor version compatibility).
@@ -18,8 +19,10 @@ def problems(facts: Facts, needs: Needs) -> list[str]:
     if needs.cuda:
         lines += _cuda_problems(facts, needs)
     for target, provider in needs.providers.items():
-        if facts.onnxruntime and provider not in facts.providers:
-            build = f"install {LOCK}" if provider == CUDA_PROVIDER else "install the onnxruntime build that has it"
+        if provider == WEBGPU:
+            lines += [f"targets.{target}.provider: {facts.webgpu}."] if facts.webgpu else []
+        elif facts.onnxruntime and provider not in facts.providers:
+            build = f"install {LOCK}" if provider == CUDA else "install the onnxruntime build that has it"
             lines.append(
                 f"targets.{target}.provider: this onnxruntime has no {provider} (it has "
                 f"{', '.join(facts.providers)}): {build}, or leave the target out."
@@ -79,7 +82,7 @@ def _operator_problems(facts: Facts, needs: Needs) -> list[str]:
         f"{gpu.capability}: set it to false."
         for target in needs.lora_operator
         for gpu in facts.gpus
-        if needs.providers[target] == CUDA_PROVIDER and _version(gpu.capability) < _version(OPERATOR_CAPABILITY)
+        if needs.providers[target] == CUDA and _version(gpu.capability) < _version(OPERATOR_CAPABILITY)
     ]
 
 

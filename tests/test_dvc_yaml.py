@@ -104,7 +104,6 @@ LOCKS = [
     "requirements.txt",
     "requirements-torch.txt",
     "requirements-webgpu.txt",
-    "requirements-openvino.txt",
     "docker/requirements-cuda12.txt",
     "docker/serve/requirements.txt",
 ]

@@ -68,9 +68,3 @@ def test_a_group_that_fails_is_named_and_the_others_that_need_it_do_not_begin(sp
     assert "group adapter-travel: " in done.stderr and "data/travel-tiny.jsonl" in done.stderr, done.stderr[-3000:]
     assert "travel-on-cpu-int4: " not in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_more_than_any_machine_of_the_cluster_has(space):
-    done = cluster(space, "--gpus", "0", "--cpus", "1", "--address", "127.0.0.1:1")
-    assert done.returncode == 1 and "--address 127.0.0.1:1: no Ray cluster" in done.stderr, done.stderr[-2000:]
-    assert "Traceback" not in done.stderr

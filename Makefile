@@ -135,6 +135,13 @@ lora-operator: operators ## the former name of operators
 	@python -c 'import click; from olivepress.export.operator_library import check_library; click.command()(check_library)()'
 	@touch $@
 
+.PHONY: setup-cluster
+setup-cluster: .venv/.cluster ## install Ray, for olivepress cluster ray
+
+.venv/.cluster: requirements-cluster.txt .venv/.ready
+	$(BIN)/python tools/install.py --no-deps --require-hashes -r requirements-cluster.txt
+	@touch $@
+
 .PHONY: webgpu
 webgpu: .venv/.webgpu ## install WebGPU's plug-in for ONNX Runtime
 
@@ -290,7 +297,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) .services/cuda12/.$(CUDA12_ONNXRUNTIME) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
+setup-test-services: setup-cluster .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) .services/cuda12/.$(CUDA12_ONNXRUNTIME) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 

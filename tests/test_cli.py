@@ -153,6 +153,7 @@ BASE = names(PROJECT["dependencies"])
 EXTRAS = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items()}
 CUDA_ONLY = EXTRAS.pop("runtime-cuda")
 WEBGPU_ONLY = EXTRAS.pop("runtime-webgpu")
+CLUSTER_ONLY = EXTRAS.pop("cluster")
 LOCK = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements.txt").read_text(), re.M))
 
 
@@ -192,6 +193,12 @@ def test_the_webgpu_runtime_is_what_make_webgpu_installs_over_the_lock():
     assert WEBGPU_ONLY.keys() == EXTRAS["runtime"].keys() | over.keys()
     for name, requirement in WEBGPU_ONLY.items():
         assert requirement.specifier.contains({**LOCK, **over}[name]), name
+
+
+def test_the_clusters_ray_is_what_make_setup_cluster_installs_over_the_lock():
+    over = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements-cluster.txt").read_text(), re.M))
+    assert str(CLUSTER_ONLY["ray"].specifier) == f"=={over['ray']}"
+    assert not over.keys() & LOCK.keys()
 
 
 def test_the_runtime_needs_neither_torch_nor_dvc_and_the_card_names_its_versions():

@@ -104,6 +104,7 @@ LOCKS = [
     "requirements.txt",
     "requirements-torch.txt",
     "requirements-webgpu.txt",
+    "requirements-cluster.txt",
     "docker/requirements-cuda12.txt",
     "docker/serve/requirements.txt",
 ]
@@ -119,7 +120,7 @@ def test_a_lock_pins_every_package_by_hash_and_names_no_index(lock):
         assert pin.fullmatch(entry), entry[:80]
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-webgpu"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-webgpu", "requirements-cluster"])
 def test_the_lock_has_everything_that_is_asked_for_at_the_version_that_is_asked_for(name):
     locked = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / f"{name}.txt").read_text(), re.M))
     wanted = re.findall(r"^([\w-]+)(?:\[[\w,]+\])?(?:==([\w.]+))?", (ROOT / f"{name}.in").read_text(), re.M)

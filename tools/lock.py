@@ -2,7 +2,7 @@
 
 python -m tools.lock keeps what is locked and fits; --upgrade takes the newest of everything. The CUDA wheels that
 PyPI's torch asks for go into requirements-torch.txt, apart: a build of torch for CPUs does without them. What targets
-for WebGPU need over all that is compiled from requirements-webgpu.in into requirements-webgpu.txt.
+for WebGPU and a Ray cluster need over all that is compiled from requirements-webgpu.in and requirements-cluster.in.
 """
 
 import re
@@ -15,7 +15,8 @@ from olivepress.core.outputs import sha256
 from tools.install import CUDA_OF_TORCH, LOCK, ROOT, Uv, entries, pins
 
 HEADER = "# Compiled from requirements.in by 'make lock'; do not edit.\n"
-WEBGPU = ROOT / "requirements-webgpu.in"  # pins alone, whose own requirements are in the lock
+# pins alone, whose own requirements are in the lock
+OVER = (ROOT / "requirements-webgpu.in", ROOT / "requirements-cluster.in")
 CUDA = re.compile(r"(?!nvidia-ml-py==)(nvidia|cuda)-")
 HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
@@ -57,8 +58,9 @@ def main(upgrade: bool) -> None:
     every = re.split(r"^(?=[\w.-]+==)", lock, flags=re.M)
     LOCK.write_text(HEADER + "".join(one for one in every if not CUDA.match(one)), encoding="utf-8")
     CUDA_OF_TORCH.write_text(HEADER + "".join(one for one in every if CUDA.match(one)), encoding="utf-8")
-    header = HEADER.replace("requirements.in", WEBGPU.name)
-    WEBGPU.with_suffix(".txt").write_text(header + compile_lock(uv, "", WEBGPU, "--no-deps"), encoding="utf-8")
+    for source in OVER:
+        header = HEADER.replace("requirements.in", source.name)
+        source.with_suffix(".txt").write_text(header + compile_lock(uv, "", source, "--no-deps"), encoding="utf-8")
 
 
 if __name__ == "__main__":

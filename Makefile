@@ -43,8 +43,6 @@ override MLFLOW := 3.17.2
 # ONNX Runtime and GenAI, in which exports of the lock's are tried
 override NEWEST_ONNXRUNTIME := 1.31.1
 override NEWEST_GENAI := 0.18.0
-# that of the CUDA 12 image
-override CUDA12_ONNXRUNTIME := 1.26.0
 override PUPPETEER := 24.0.0
 
 .DEFAULT_GOAL := help
@@ -143,7 +141,7 @@ setup-cluster: .venv/.cluster ## install Ray, for olivepress cluster ray
 	@touch $@
 
 .PHONY: webgpu
-webgpu: .venv/.webgpu ## install WebGPU's plug-in for ONNX Runtime
+webgpu: .venv/.webgpu ## install WebGPU's plug-in, and the ONNX Runtime that it needs in the place of the lock's
 
 .venv/.webgpu: requirements-webgpu.txt .venv/.ready
 	$(BIN)/python tools/install.py --no-deps --require-hashes -r requirements-webgpu.txt
@@ -297,7 +295,7 @@ format: setup ## let ruff mend what it can
 	ruff format .
 
 .PHONY: setup-test-services
-setup-test-services: setup-cluster .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) .services/cuda12/.$(CUDA12_ONNXRUNTIME) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
+setup-test-services: setup-cluster .services/g++ .services/azurite-$(AZURITE) .services/seaweedfs-$(SEAWEEDFS) .services/axe-$(AXE)-$(PUPPETEER) .services/mlflow-$(MLFLOW) .services/webgpu/.ready .services/newest/.$(NEWEST_ONNXRUNTIME)-$(NEWEST_GENAI) ## install what tests start: Azurite (Azure's blob storage), SeaweedFS (S3), MLflow, sshd, Chromium with axe; g++
 	@command -v sshd >/dev/null || test -x /usr/sbin/sshd || { test $$(id -u) = 0 && apt-get update -q && apt-get install -q -y --no-install-recommends openssh-server; } \
 	  || { echo "sshd is missing: install the package openssh-server (apt-get install openssh-server)"; exit 1; }
 
@@ -336,12 +334,7 @@ setup-test-services: setup-cluster .services/g++ .services/azurite-$(AZURITE) .s
 	python tools/install.py --target $(@D) --no-deps onnxruntime==$(NEWEST_ONNXRUNTIME) onnxruntime-genai==$(NEWEST_GENAI)
 	@touch $@
 
-.services/cuda12/.$(CUDA12_ONNXRUNTIME): | .venv/.ready
-	@rm -rf $(@D)
-	python tools/install.py --target $(@D) --no-deps onnxruntime==$(CUDA12_ONNXRUNTIME)
-	@touch $@
-
-# beside the environment, for tests alone
+# beside the environment, which keeps the lock's ONNX Runtime
 .services/webgpu/.ready: requirements-webgpu.txt | .venv/.ready
 	@rm -rf $(@D)
 	python tools/install.py --target $(@D) --no-deps --require-hashes -r requirements-webgpu.txt

@@ -4,8 +4,13 @@ For those who use a release: ``olivepress.load(folder)``, ``olivepress.Conversat
 ``runtime``, and ``olivepress.PressError`` for bad input.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# ONNX Runtime 1.31 and GenAI 0.18 (not those of the lock) keep a device's id and send usage data unless this is set
+# before they are loaded. Whoever wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Conversation", "PressError", "__version__", "load"]

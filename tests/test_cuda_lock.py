@@ -24,7 +24,7 @@ CUDA = pins("docker/requirements-cuda12.txt")
 
 def test_it_has_the_cuda_12_builds():
     assert CUDA["torch"] == "2.10.0"
-    assert CUDA["onnxruntime-gpu"] == "1.26.0", "the last for CUDA 12"
+    assert CUDA["onnxruntime-gpu"] == CPU["onnxruntime"]
     assert CUDA["onnxruntime-genai-cuda"] == CPU["onnxruntime-genai"]
     assert {"nvidia-cudnn-cu12", "nvidia-cublas-cu12", "nvidia-cufft-cu12", "nvidia-curand-cu12"} <= CUDA.keys()
     assert not {"onnxruntime", "onnxruntime-genai"} & CUDA.keys(), "the CPU builds would overwrite the others' files"

@@ -4,7 +4,7 @@ from typing import Any
 
 TEMPLATE = "template.jinja"  # in apps/, where a text template takes the place of the model's chat template
 # as requirements.txt and docker/requirements-cuda12.txt have them
-FOR_CPU = "onnxruntime==1.31.1 onnxruntime-genai==0.14.1"
+FOR_CPU = "onnxruntime==1.26.0 onnxruntime-genai==0.14.1"
 FOR_CUDA = "'onnxruntime-gpu[cuda,cudnn]==1.26.0' onnxruntime-genai-cuda==0.14.1"
 WITHOUT = "This target has no sample in JavaScript, which runs portable graphs on the CPU."
 QUESTION = "What is the best thing to see in Chicago?"

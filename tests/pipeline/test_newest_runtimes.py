@@ -1,4 +1,4 @@
-"""What the lock's ONNX Runtime and GenAI export runs in the newest and in the CUDA image's, which exports the same.
+"""What the lock's ONNX Runtime and GenAI export runs in the newest ones, and the newest ONNX Runtime exports the same.
 
 `make setup-test-services` puts these beside the environment. Olive's pass cannot call GenAI's builder of 0.15.2 and
 later (docs/log/2026-11-28-webgpu.md), so exports are made with the lock's GenAI.
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 NEWEST_GENAI = ROOT / ".services/newest"  # with its ONNX Runtime
-CUDA12_ONNXRUNTIME = ROOT / ".services/cuda12"  # with the lock's GenAI, which is the CUDA image's
+NEWEST_ONNXRUNTIME = ROOT / ".services/webgpu"  # with the lock's GenAI
 ASK = """\
 import json, sys
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_tokens_are_the_same_in_both_with_adapters_on_and_off(finished):
     folder = finished.folder / "models/onnx/cpu-int4"
     answers = [
         json.loads(run(packages, "-c", ASK, folder).splitlines()[-1])
-        for packages in (None, CUDA12_ONNXRUNTIME, NEWEST_GENAI)
+        for packages in (None, NEWEST_ONNXRUNTIME, NEWEST_GENAI)
     ]
     versions = [tuple(answer[:2]) for answer in answers]
     assert len(set(versions)) == 3, versions
@@ -59,12 +59,23 @@ def test_the_tokens_are_the_same_in_both_with_adapters_on_and_off(finished):
         assert found == locked
 
 
-def test_the_cuda_images_onnxruntime_exports_the_same_bytes(finished, tmp_path):
+def test_the_newest_onnxruntime_exports_the_same_bytes(finished, tmp_path):
     places = ["--model", "models/quantized", "--params", "params.yaml", "--threads", "2"]
     outs = ["--out", tmp_path / "model", "--quality", tmp_path / "quality.json"]
-    run(CUDA12_ONNXRUNTIME, "-m", "stages.auto_opt", *places, *outs, folder=finished.folder)
+    run(NEWEST_ONNXRUNTIME, "-m", "stages.auto_opt", *places, *outs, folder=finished.folder)
     locked = finished.folder / "models/onnx/cpu-int4/model"
     names = sorted(path.name for path in locked.iterdir())
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == names
     for name in names:
         assert (tmp_path / "model" / name).read_bytes() == (locked / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(("modules", "kept"), [("", True), ("olivepress, ", False)], ids=["alone", "by olivepress"])
+def test_no_usage_data_are_kept_for_microsoft(tmp_path, modules, kept):
+    """The newest keep a device's id and events to send, unless a variable is set before: this package sets it."""
+    drop = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI")
+    environment = {name: value for name, value in os.environ.items() if name not in drop}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": f"{NEWEST_GENAI}{os.pathsep}{ROOT}"}
+    code = f"import {modules}onnxruntime, onnxruntime_genai; print(onnxruntime.get_available_providers())"
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert (tmp_path / ".cache/Microsoft").exists() == kept

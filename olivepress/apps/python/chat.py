@@ -1,6 +1,6 @@
 """Streams a release's answer: python chat.py RELEASE ADAPTER QUESTION [TEMPLATE]; "" for no adapter.
 
-pip install onnxruntime==1.31.1 onnxruntime-genai==0.14.1
+pip install onnxruntime==1.26.0 onnxruntime-genai==0.14.1
 """
 
 import hashlib

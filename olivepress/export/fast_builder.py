@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     KQuant = Callable[..., tuple[np.ndarray, ...]]
 
-BLOCK = 1 << 16  # weights of the head in one search
+# Weights in one search. NumPy's threads hand the interpreter's lock over at each operation: with an eighth of this,
+# 16 cores were no faster than one (docs/log/2026-11-28-gpu.md).
+BLOCK = 1 << 19
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def fast_builder() -> Iterator[None]:
 
 
 def in_blocks(quantize: "KQuant") -> "KQuant":
-    """The k-quant search over blocks of groups that fit a core's cache, on all cores; groups know nothing of others."""
+    """The k-quant search over blocks of groups, on all cores; groups know nothing of others."""
     import numpy as np
 
     def quantized(data: np.ndarray, num_bits: int = 4, group_size: int = 32) -> tuple[np.ndarray, ...]:

@@ -128,7 +128,7 @@ operators: .venv/.operators ## build and install the native operators, for targe
 .PHONY: lora-operator
 lora-operator: operators ## the former name of operators
 
-.venv/.operators: $(shell find operators -type f -not -name '*.pyc') olivepress/export/operator_library.py | .venv/.ready
+.venv/.operators: $(shell find operators -type f -not -name '*.pyc') olivepress/export/operator_library.py .venv/.ready
 	$(BIN)/python tools/install.py --no-deps --force-reinstall ./operators
 	@python -c 'import click; from olivepress.export.operator_library import check_library; click.command()(check_library)()'
 	@touch $@

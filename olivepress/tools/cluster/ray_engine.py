@@ -64,9 +64,16 @@ def run_group(name: str, stages: tuple[str, ...], archive: bytes, threads: str |
         command = [sys.executable, "-m", "olivepress", "cluster", "work", *stages]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
     if done.returncode:
-        raise PressError(last_words(done))
+        raise PressError(_first_error(done))
     ran = tuple(stage.decode() for stage in RAN.findall(done.stdout))
     return Done(name, socket.gethostname(), os.getpid(), time.monotonic() - began, ran)
+
+
+def _first_error(done: "subprocess.CompletedProcess[bytes]") -> str:
+    """What the stage said; DVC and `cluster work` only say afterwards that it failed."""
+    lines = (done.stderr + done.stdout).decode(errors="replace").splitlines()
+    said = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return said[0] if said else last_words(done)
 
 
 def options(group: Group, cpus: float, gpus: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ as its output `results`. The compute opens the remote under its managed identity
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,27 +126,41 @@ def settings(params: Path) -> dict[str, Any]:
     return section
 
 
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Print the job's specification, checked by the SDK; submit nothing.")
-def main(dry_run: bool) -> None:
-    """Submit `dvc repro` as a job to the Azure ML workspace that the environment names."""
+def submit(
+    what: str,
+    specify: Callable[[dict[str, Any], Path, dict[str, str]], dict[str, Any]],
+    check: Callable[[dict[str, Any]], "Job"],
+    *,
+    dry_run: bool,
+) -> None:
+    """Submit ``what``, or print it: what ``specify`` makes of azure.job, the code's folder and the git state.
+
+    PressError for what the SDK (``check``) or Azure objects to.
+    """
     root = Path.cwd()
     params = settings(root / "params.yaml")
     state = git_state()
     if not state:
-        raise PressError(f"{root}: no git repository with a commit. The job takes the tracked files.")
+        raise PressError(f"{root}: no git repository with a commit. {what.capitalize()} takes the tracked files.")
     with tempfile.TemporaryDirectory(prefix="olive-press-code-") as folder:
         code = Path(folder) / "olive-press"
         snapshot(root, code, remote(root))
-        wanted = specification(params, code, state)
-        job = checked(wanted)
+        wanted = specify(params, code, state)
+        job = check(wanted)
         if dry_run:
-            click.echo(azure_yaml.shown({**wanted, "code": "."}), nl=False)
+            click.echo(azure_yaml.shown(wanted).replace(str(code), "."), nl=False)
             return
         store = workspace()
-        with explained("submitting the job", store):
+        with explained(f"submitting {what}", store):
             submitted = connect(store).jobs.create_or_update(job)
     click.echo(f"job     {submitted.name}")
     click.echo(f"status  {submitted.status}")
     click.echo(f"page    {submitted.studio_url}")
     click.echo(f"When it is done: az ml job download --name {submitted.name} --output-name results, then dvc pull")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print the job's specification, checked by the SDK; submit nothing.")
+def main(dry_run: bool) -> None:
+    """Submit `dvc repro` as a job to the Azure ML workspace that the environment names."""
+    submit("the job", specification, checked, dry_run=dry_run)

@@ -1,27 +1,24 @@
 """olivepress cluster: the stages on several machines, by Ray or by Azure ML."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from olivepress.core.errors import PressError
 from olivepress.core.params import read_params
+from olivepress.core.providers import CUDA
 from olivepress.core.report import note
 from olivepress.tools.cluster import groups as made
 from olivepress.tools.cluster.work import check, reproduce, take
 from olivepress.tools.cluster.work import work as work_here
-
-CUDA = "cuda"
 
 
 def gpus_of(params: dict[str, Any]) -> int:
     """1 if a stage of this profile computes on a CUDA device, else 0."""
     devices = [params[section].get("device") for section in ("quantize", "finetune", "evaluate")]
     providers = [target["provider"] for target in params["targets"].values()]
-    return int(CUDA in devices or "CUDAExecutionProvider" in providers)
+    return int("cuda" in devices or CUDA in providers)
 
 
 @click.command()
@@ -68,33 +65,13 @@ def join(root: Path) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the pipeline job, checked by the SDK; submit nothing.")
 def azure(dry_run: bool) -> None:
     """Submit the pipeline to Azure ML as a job for each group of stages."""
-    from olivepress.azure.publish import git_state
-    from olivepress.azure.workspace import connect, explained, workspace
-    from olivepress.tools import azure_job, azure_yaml
+    from olivepress.tools import azure_job
     from olivepress.tools.cluster import azure_engine
 
-    root = Path.cwd()
-    params = azure_job.settings(root / "params.yaml")
-    state = git_state()
-    if not state:
-        raise PressError(f"{root}: no git repository with a commit. The jobs take the tracked files.")
-    with tempfile.TemporaryDirectory(prefix="olive-press-code-") as folder:
-        code = Path(folder) / "olive-press"
-        azure_job.snapshot(root, code, azure_job.remote(root))
-        wanted = azure_engine.specification(params, made.groups(root), code, state)
-        job = azure_engine.checked(wanted)
-        if dry_run:
-            for one in wanted["jobs"].values():
-                one["code"] = "."
-            click.echo(azure_yaml.shown(wanted), nl=False)
-            return
-        store = workspace()
-        with explained("submitting the pipeline", store):
-            submitted = connect(store).jobs.create_or_update(job)
-    click.echo(f"job     {submitted.name}")
-    click.echo(f"status  {submitted.status}")
-    click.echo(f"page    {submitted.studio_url}")
-    click.echo(f"When it is done: az ml job download --name {submitted.name} --output-name results, then dvc pull")
+    def specify(params: dict[str, Any], code: Path, tags: dict[str, str]) -> dict[str, Any]:
+        return azure_engine.specification(params, made.groups(Path.cwd()), code, tags)
+
+    azure_job.submit("the pipeline", specify, azure_engine.checked, dry_run=dry_run)
 
 
 @click.command()

@@ -84,7 +84,7 @@ def main(profile_name: str | None, arguments: tuple[str, ...]) -> None:
     sys.exit(outcome.status)
 
 
-DVC = [sys.executable, "-m", "dvc"]
+DVC = [sys.executable, "-m", "olivepress.tools.dvc_start"]
 
 
 def prepare(root: Path, profile_name: str | None) -> None:

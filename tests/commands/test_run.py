@@ -280,6 +280,24 @@ def test_sigterm_to_plain_dvc_ends_the_stage_too(after_a_run: Project, monkeypat
     assert "WARNING" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows a process's mask")
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_would_end_a_stage_waits_from_its_first_moment(project: Project, capfd, monkeypatch, shell: str) -> None:
+    monkeypatch.setenv("SHELL", shell)
+    (project.folder / "stages").mkdir()
+    (project.folder / "stages/__init__.py").touch()
+    mask = "import sys; open(sys.argv[1], 'w').write(open('/proc/self/status').read())"
+    (project.folder / "stages/mask.py").write_text(mask)
+    project.stages(ours="python -m stages.mask ours.out", another="python stages/mask.py another.out")
+    assert repro([], 2, Lines()).status == 0, capfd.readouterr().out
+    ending = (1 << signal.SIGINT - 1) | (1 << signal.SIGTERM - 1)
+    blocked = [
+        int(re.search(r"SigBlk:\s*(\w+)", (project.folder / name).read_text())[1], 16) & ending
+        for name in ("ours.out", "another.out")
+    ]
+    assert blocked == [ending, 0]  # another's program would never let them through again
+
+
 def test_results_that_only_git_has_come_back_to_a_python_without_dvc(project: Project) -> None:
     """DVC's cache has them under its own Python; here the stage's Python has no DVC at all."""
     project.stages(first="")

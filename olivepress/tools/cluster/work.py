@@ -33,7 +33,12 @@ def take(root: Path) -> None:
 
 def reproduce(root: Path, stages: tuple[str, ...]) -> None:
     """`dvc repro` of ``stages``, or of everything, with outputs from the remote where others made them."""
-    done = run([sys.executable, "-m", "dvc", "repro", "--pull", *stages], cwd=root, show=True, check=False)
+    done = run(
+        [sys.executable, "-m", "olivepress.tools.dvc_start", "repro", "--pull", *stages],
+        cwd=root,
+        show=True,
+        check=False,
+    )
     if done.returncode:
         raise PressError(f"dvc repro {' '.join(stages)}: failed; see above.")
 

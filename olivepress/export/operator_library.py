@@ -13,15 +13,15 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "c48128b7aeade70a05dbc4323525375ca3a3c5ab45000e1f64d0697dc129123b",
+        "8a1efcc43fc3c62363fcc2b902865acd285488551f2ecea089a25b2c5292b826",
         "0ec8b6b32f54c43ada9c1486babb83f04c360f30d1eee9730c8e67a1a3f0bf89",
     ),
     "aarch64": (
-        "4c14dfc957c31e768d39b216244c4bb6cbf494796a2a612bd3ba3125c317ec35",
+        "61151e1b2ab6aeb5b12b496e3772b641a329fe0f436dde94a93c29fa6ccbe655",
         "d786e7597bae5f1ec3b17f79eeb47477766be139049d5edbead564b1c49500cc",
     ),
 }

@@ -26,6 +26,8 @@ enum { BYTES = 32 };
 
 enum {
   TOGETHER = 8,  // tokens that share what is read and unpacked of the weights
+  FEW = 4,       // that do where there are not so many
+  PAIR = 2,      // likewise
   AHEAD = 1024,  // bytes: a row is too short for the processor to foresee what is read next
 };
 
@@ -247,6 +249,10 @@ UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t b
   size_t first = 0;
   for (; first + TOGETHER <= p->tokens; first += TOGETHER)
     for (size_t row = begin; row < end; ++row) tile(p, row, first, TOGETHER, bits, block);
+  for (; first + FEW <= p->tokens; first += FEW)
+    for (size_t row = begin; row < end; ++row) tile(p, row, first, FEW, bits, block);
+  for (; first + PAIR <= p->tokens; first += PAIR)
+    for (size_t row = begin; row < end; ++row) tile(p, row, first, PAIR, bits, block);
   for (; first < p->tokens; ++first)
     for (size_t row = begin; row < end; ++row) tile(p, row, first, 1, bits, block);
 }

@@ -8,7 +8,6 @@ enum {
   VECTORS = 2,   // of a block's weights
   ROWS_ONE = 8,  // of weights, for a token: a row a lane
   PANEL = 16,    // of weights, for many tokens, likewise
-  FEW = 4,       // tokens for which a panel pays
   SOON = 3,      // times ROWS_ONE rows: eight rows side by side are not what a processor foresees
 };
 
@@ -158,57 +157,90 @@ UNROLLED void one_token(const Product *p, size_t row, size_t token, const size_t
   _mm256_mask_storeu_ps(p->y + token * p->n + row, (__mmask8)((1u << count) - 1), y);
 }
 
-// PANEL rows of weights, unpacked: four bytes of each row a vector. ``weights`` [k / 4, PANEL, 4], ``scales`` and
-// ``shifts`` [blocks, PANEL].
+// PANEL rows of weights, packed as they are: four bytes of each row a vector. ``weights`` [row_bytes / 4, PANEL, 4],
+// ``scales`` and ``shifts`` [blocks, PANEL].
 typedef struct Panel {
   uint8_t *weights;
   float *scales, *shifts;
 } Panel;
 
-UNROLLED void fill(const Panel *to, const Product *p, size_t row, const size_t bits, const size_t block) {
-  const size_t bytes = block * bits / 8;
-  for (size_t b = 0; b < p->blocks; b += BLOCKS) {
-    const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
-    for (size_t half = 0; half < PANEL; half += ROWS_ONE) {
-      __m256 scales[BLOCKS], shifts[BLOCKS];
-      take_columns(p, row + half < p->n ? row + half : p->n - 1, b, bits, scales, shifts);
-      for (size_t i = 0; i < end; ++i) {
-        _mm256_storeu_ps(to->scales + (b + i) * PANEL + half, scales[i]);
-        _mm256_storeu_ps(to->shifts + (b + i) * PANEL + half, shifts[i]);
+// The scales of PANEL rows, and these times the zero points: a block a vector, a row a lane.
+UNROLLED void fill_scales(const Panel *to, const Product *p, size_t row, const size_t bits) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i nibbles = _mm512_and_si512(_mm512_slli_epi32(lanes, 2), _mm512_set1_epi32(31));
+  for (size_t b = 0; b < p->blocks; b += PANEL) {
+    const size_t count = p->blocks - b < PANEL ? p->blocks - b : PANEL, bytes = (count * bits + 7) / 8;
+    const __mmask16 there = (__mmask16)((1u << count) - 1), packed = (__mmask16)((1u << bytes) - 1);
+    __m512i scales[PANEL], shifts[PANEL];
+    for (size_t r = 0; r < PANEL; ++r) {
+      const size_t at = row + r < p->n ? row + r : p->n - 1;
+      const __m128i zeros = _mm_maskz_loadu_epi8(packed, p->zeros + at * p->zero_bytes + b * bits / 8);
+      __m512i whole;
+      if (bits == 8) {
+        whole = _mm512_cvtepu8_epi32(zeros);
+      } else {  // eight of them in 32 bits
+        whole = _mm512_permutexvar_epi32(_mm512_srli_epi32(lanes, 3), _mm512_castsi128_si512(zeros));
+        whole = _mm512_and_si512(_mm512_srlv_epi32(whole, nibbles), _mm512_set1_epi32(15));
       }
+      const __m512 scale = _mm512_maskz_loadu_ps(there, p->scales + at * p->blocks + b);
+      scales[r] = _mm512_castps_si512(scale);
+      shifts[r] = _mm512_castps_si512(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
+    }
+    transpose_sixteen(scales);
+    transpose_sixteen(shifts);
+    for (size_t i = 0; i < count; ++i) {
+      _mm512_storeu_si512(to->scales + (b + i) * PANEL, scales[i]);
+      _mm512_storeu_si512(to->shifts + (b + i) * PANEL, shifts[i]);
     }
   }
-  for (size_t b = 0; b < p->blocks; ++b) {
-    __m512i w[PANEL][VECTORS];
-    for (size_t r = 0; r < PANEL; ++r)
-      unpack(w[r], p->weights + ((row + r < p->n ? row + r : p->n - 1) * p->blocks + b) * bytes, bits, block);
-    for (size_t part = 0; part < (block + 63) / 64; ++part) {
-      __m512i columns[PANEL];
-      for (size_t r = 0; r < PANEL; ++r) columns[r] = w[r][part];
-      transpose_sixteen(columns);
-      uint8_t *place = to->weights + (b * block + 64 * part) * PANEL;
-      for (size_t q = 0; q < (block < 64 ? block : 64) / 4; ++q) _mm512_storeu_si512(place + 64 * q, columns[q]);
+}
+
+UNROLLED void fill(const Panel *to, const Product *p, size_t row, const size_t bits, const size_t block) {
+  const size_t row_bytes = p->blocks * block * bits / 8;
+  fill_scales(to, p, row, bits);
+  const uint8_t *from[PANEL];
+  for (size_t r = 0; r < PANEL; ++r) from[r] = p->weights + (row + r < p->n ? row + r : p->n - 1) * row_bytes;
+  const uint8_t *later = p->weights + (row + PANEL) * row_bytes;
+  for (size_t at = 0; at < row_bytes; at += 64) {
+    const size_t left = row_bytes - at, count = left < 64 ? left / 4 : PANEL;
+    const __mmask16 there = (__mmask16)((1u << count) - 1);
+    __m512i v[PANEL];
+    for (size_t r = 0; r < PANEL; ++r) {
+      __builtin_prefetch(later + at * PANEL + 64 * r, 0, 2);
+      v[r] = _mm512_maskz_loadu_epi32(there, from[r] + at);
     }
+    transpose_sixteen(v);
+    for (size_t i = 0; i < count; ++i) _mm512_storeu_si512(to->weights + (at + 4 * i) * PANEL, v[i]);
   }
 }
 
 // y for a panel and ``count`` tokens: for each of them what one_token does, in its order, so that no bit differs.
 UNROLLED void tokens(const Panel *panel, const Product *p, size_t row, size_t first, const size_t count,
-                     const size_t block) {
+                     const size_t bits, const size_t block) {
+  const size_t bytes = block * bits / 8;
   const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
+  const __m512i low = _mm512_set1_epi8(15);
   __m512 y[TOGETHER];
   for (size_t t = 0; t < count; ++t) y[t] = _mm512_setzero_ps();
   for (size_t b = 0; b < p->blocks; ++b) {
-    const uint8_t *from = panel->weights + b * block * PANEL;
+    const uint8_t *from = panel->weights + b * bytes * PANEL;
     const int8_t *x = p->integers + first * p->k + b * block;
     __m512i total[TOGETHER];
     for (size_t t = 0; t < count; ++t) total[t] = _mm512_setzero_si512();
-    for (size_t q = 0; q < block / 4; ++q) {
-      const __m512i w = _mm512_loadu_si512(from + 64 * q);
+    for (size_t q = 0; q < bytes / 4; ++q) {
+      const __m512i both = _mm512_loadu_si512(from + 64 * q);
+      const __m512i w = bits == 8 ? both : _mm512_and_si512(both, low);
       for (size_t t = 0; t < count; ++t) {
         int four;
         memcpy(&four, x + t * p->k + 4 * q, sizeof four);
         total[t] = _mm512_dpbusd_epi32(total[t], w, _mm512_set1_epi32(four));
+      }
+      if (bits == 8) continue;
+      const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+      for (size_t t = 0; t < count; ++t) {
+        int four;
+        memcpy(&four, x + t * p->k + block / 2 + 4 * q, sizeof four);
+        total[t] = _mm512_dpbusd_epi32(total[t], high, _mm512_set1_epi32(four));
       }
     }
     const __m512 scale = _mm512_loadu_ps(panel->scales + b * PANEL), shift = _mm512_loadu_ps(panel->shifts + b * PANEL);
@@ -226,21 +258,22 @@ UNROLLED void tokens(const Panel *panel, const Product *p, size_t row, size_t fi
 // there is no memory for that, each unpacks its own.
 UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t block) {
   const size_t begin = i * ROWS_A_PRODUCT, end = begin + ROWS_A_PRODUCT < p->n ? begin + ROWS_A_PRODUCT : p->n;
-  const size_t columns = PANEL * p->blocks;  // times ``block`` bytes and two floats
-  uint8_t *scratch = p->tokens < FEW ? NULL : aligned_alloc(64, columns * (block + 2 * sizeof(float)));
+  const size_t columns = PANEL * p->blocks, bytes = block * bits / 8;
+  const size_t few = block * bits > 256 ? 3 : 2;  // for which a panel pays: their scales are fewer, if blocks are large
+  uint8_t *scratch = p->tokens < few ? NULL : aligned_alloc(64, columns * (bytes + 2 * sizeof(float)));
   if (!scratch) {
     for (size_t token = 0; token < p->tokens; ++token)
       for (size_t row = begin; row < end; row += ROWS_ONE) one_token(p, row, token, bits, block);
     return;
   }
-  float *scales = (float *)(scratch + columns * block);
+  float *scales = (float *)(scratch + columns * bytes);
   const Panel panel = {scratch, scales, scales + columns};
   for (size_t row = begin; row < end; row += PANEL) {
     fill(&panel, p, row, bits, block);
     size_t first = 0;
-    for (; first + TOGETHER <= p->tokens; first += TOGETHER) tokens(&panel, p, row, first, TOGETHER, block);
-    for (; first + FEW <= p->tokens; first += FEW) tokens(&panel, p, row, first, FEW, block);
-    for (; first < p->tokens; ++first) tokens(&panel, p, row, first, 1, block);
+    for (; first + TOGETHER <= p->tokens; first += TOGETHER) tokens(&panel, p, row, first, TOGETHER, bits, block);
+    for (; first + FEW <= p->tokens; first += FEW) tokens(&panel, p, row, first, FEW, bits, block);
+    for (; first < p->tokens; ++first) tokens(&panel, p, row, first, 1, bits, block);
   }
   free(scratch);
 }

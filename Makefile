@@ -349,7 +349,11 @@ test: setup setup-test-services operators ## all tests but slow, container and g
 
 .PHONY: test-slow
 test-slow: setup setup-openvino operators ## what runs large parts of the pipeline again: make verify, experiments, more targets and adapters
-	$(PYTEST) -m 'slow and not container and not gpu'
+	$(PYTEST) -m 'slow and not nightly and not container and not gpu'
+
+.PHONY: test-nightly
+test-nightly: setup setup-cluster operators ## what takes ten minutes and has a shorter test beside it
+	$(PYTEST) -m nightly
 
 .PHONY: fuzz
 fuzz: setup ## 10,000 made-up inputs for each kind of file that somebody else may have written; others every time

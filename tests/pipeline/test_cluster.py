@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from copies import copy_tree
 from environment import lend_environment
 from graph import EVERYTHING
 
@@ -14,6 +16,12 @@ from olivepress.tools.reproduce import clone
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+# of the groups of both adapters and of the target, early and late, none of them long
+AGAIN = {
+    stage
+    for stage in EVERYTHING
+    if re.match("(prepare|convert-adapter|smoke-infer|evaluate(-base)?|gate|register)@", stage)
+}
 ROW = re.compile(r"^([\w.-]+) +[\d.]+ s +\S+  (.+)$", re.M)
 
 
@@ -34,36 +42,62 @@ def space(finished, tmp_path) -> Any:
     return found
 
 
+@pytest.fixture
+def begun(space, finished, tmp_path) -> Any:
+    """The same, and the remote has what all stages made, and of all but AGAIN how they did."""
+    copy_tree(finished.folder / ".dvc/cache", tmp_path / "remote")
+    commands = {stage: yaml.safe_load(finished.read("dvc.lock"))["stages"][stage]["cmd"] for stage in AGAIN}
+    for run in (tmp_path / "remote/runs").glob("*/*/*"):
+        if yaml.safe_load(run.read_text())["cmd"] in commands.values():
+            run.unlink()
+    return space
+
+
 def cluster(space: Any, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "olivepress", "cluster", "ray", *options]
     return subprocess.run(command, cwd=space.folder, capture_output=True, text=True, check=False)
 
 
-def test_two_workers_make_one_machines_lock(space, finished):
-    done = cluster(space, "--workers", "2")
+def made(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The stages that ran on the workers, each as often as it did."""
+    ran = [stage for _, stages in ROW.findall(done.stdout) for stage in stages.split(", ") if stages != "all taken"]
+    # check-params writes what the run cache does not hold, so each clone has its own
+    return sorted(stage for stage in ran if stage != "check-params")
+
+
+def check_whole(done: subprocess.CompletedProcess[str], space: Any, finished: Any) -> None:
+    """Two workers did it, this folder has all of it, and nothing of it was made here."""
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert space.read("dvc.lock") == finished.read("dvc.lock")
-    ran = {name: stages.split(", ") for name, stages in ROW.findall(done.stdout)}
-    # check-params writes what the run cache does not hold, so each clone has its own
-    made = [stage for stages in ran.values() for stage in stages if stage != "check-params"]
-    assert sorted(made) == sorted(EVERYTHING - {"check-params"})  # each once, on one of the workers
     assert len(set(re.findall(r", worker (\d+)$", done.stderr, re.M))) >= 2
-    # what came here is whole, and nothing of it was made here
     assert set(re.findall(r"^Running stage '([^']+)'", done.stdout, re.M)) <= {"check-params"}
     assert not space.changed()
     for path in ("manifest.json", "model/model.onnx.data", "adapters/travel.onnx_adapter"):
         home = f"models/onnx/cpu-int4/{path}"
         assert (space.folder / home).read_bytes() == (finished.folder / home).read_bytes()
 
-    again = cluster(space)  # the lock says what there is, and all of it is on the remote
+
+def test_two_workers_go_on_from_the_remotes_run_cache_to_one_machines_lock(begun, finished):
+    done = cluster(begun, "--workers", "2")
+    check_whole(done, begun, finished)
+    assert made(done) == sorted(AGAIN)  # each once
+
+    again = cluster(begun)  # the lock says what there is, and all of it is on the remote
     assert again.returncode == 0, again.stderr[-3000:]
-    assert {stages for _, stages in ROW.findall(again.stdout)} == {"all taken"}
+    assert made(again) == []
 
 
-def test_a_group_that_fails_is_named_and_the_others_that_need_it_do_not_begin(space):
-    space.write("data/travel-tiny.jsonl", '{"prompt": "broken"\n')
-    space.commit("broken")
-    done = cluster(space)
+@pytest.mark.nightly
+def test_two_workers_make_one_machines_lock(space, finished):
+    done = cluster(space, "--workers", "2")
+    check_whole(done, space, finished)
+    assert made(done) == sorted(EVERYTHING - {"check-params"})
+
+
+def test_a_group_that_fails_is_named_and_the_others_that_need_it_do_not_begin(begun):
+    begun.write("data/travel-tiny.jsonl", '{"prompt": "broken"\n')
+    begun.commit("broken")
+    done = cluster(begun)
     assert done.returncode == 1
     assert "group adapter-travel: " in done.stderr and "data/travel-tiny.jsonl" in done.stderr, done.stderr[-3000:]
     assert "travel-on-cpu-int4: " not in done.stderr

@@ -97,6 +97,7 @@ def environment(work: Work, library: str | None) -> dict[str, str]:
     path = [str((work.library("OpenVINO") / "site-packages").resolve())] if library == "OpenVINO" else []
     path.append(str(ROOT))
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    offline["HF_DATASETS_CACHE"] = str((work.folder / "datasets").resolve())  # Olive's LoRA leaves its rows there
     return {**os.environ, **threads, **offline, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -7,7 +7,7 @@ import click
 from olivepress.core.lacks import need_memory
 from olivepress.core.outputs import sizes, write_csv, write_json
 from olivepress.core.stage import InFile, InFolder, Out, stage
-from olivepress.evaluate.exported import Exported
+from olivepress.evaluate.exported import Exported, graphs
 from olivepress.evaluate.figures import intervals, quality, samples
 from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 
@@ -31,24 +31,26 @@ def main(
     shown: Path,
     plot: Path,
 ) -> None:
-    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them."""
+    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them.
+
+    Of a model with two graphs, by either of them.
+    """
     # below it SciPy's BLAS does not fail as it is loaded, but asks for memory again and again
     need_memory(sum(sizes(onnx).values()), f"{onnx}, which ONNX Runtime loads,")
-    exported = Exported(onnx, onnx_adapter)
-    sets = {}
-    for name in ("held_out", "general"):
-        torch = Scores.load(reference / name / SCORES)
-        tops = load_top(reference / name / TOP)
-        sets[name] = torch
-        for step in tops:
-            adapted = step == "finetuned"
-            sets[name] = sets[name].with_(exported.measure(torch, tops[step], step, name, adapted=adapted))
+    sets = {name: Scores.load(reference / name / SCORES) for name in ("held_out", "general")}
+    for graph in graphs(onnx):
+        exported = Exported(onnx, onnx_adapter, graph=graph)
+        for name, torch in sets.items():
+            for step, top in load_top(reference / name / TOP).items():
+                found = exported.measure(torch, top, step, name, adapted=step == "finetuned")
+                sets[name] = sets[name].with_(found)
+        del exported  # and its memory: a large model shall not be there twice
     sets["general"] = Scores.load(general).with_(sets["general"])
-    found = {name: quality(scores) for name, scores in sets.items()}
-    write_json(metrics, found)
+    figures = {name: quality(scores) for name, scores in sets.items()}
+    write_json(metrics, figures)
     write_json(ranges, [entry for name, scores in sets.items() for entry in intervals(scores, name)])
     write_json(shown, [entry for name, scores in sets.items() for entry in samples(scores, name)])
-    write_csv(plot, ("step", "loss"), found["held_out"]["loss"].items())
+    write_csv(plot, ("step", "loss"), figures["held_out"]["loss"].items())
 
 
 if __name__ == "__main__":

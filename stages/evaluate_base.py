@@ -6,7 +6,7 @@ import click
 
 from olivepress.core.outputs import atomic_output, sizes, write_csv, write_json
 from olivepress.core.stage import InFolder, Out, stage
-from olivepress.evaluate.exported import Exported
+from olivepress.evaluate.exported import Exported, graphs
 from olivepress.evaluate.figures import intervals, quality, samples
 from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 
@@ -34,17 +34,23 @@ def main(
     plot: Path,
     size_plot: Path,
 ) -> None:
-    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them."""
+    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them.
+
+    Of a model with two graphs, by either of them.
+    """
     torch = Scores.load(reference / SCORES)
     top = load_top(reference / TOP)["quantized"]
-    general = torch.with_(Exported(onnx).measure(torch, top, "quantized", "general", adapted=False))
+    general = torch
+    for graph in graphs(onnx):
+        found = Exported(onnx, graph=graph).measure(torch, top, "quantized", "general", adapted=False)
+        general = general.with_(found)
     with atomic_output(scores) as scratch:
         general.save(scratch)
-    found = quality(general)
-    write_json(metrics, {"general": found})
+    figures = quality(general)
+    write_json(metrics, {"general": figures})
     write_json(ranges, list(intervals(general, "general")))
     write_json(shown, samples(general, "general"))
-    write_csv(plot, ("step", "loss"), found["loss"].items())
+    write_csv(plot, ("step", "loss"), figures["loss"].items())
     folders = {"base": base, "quantized": quantized, "quantized_onnx": onnx}
     megabytes = [(step, round(sum(sizes(folder).values()) / 1e6, 2)) for step, folder in folders.items()]
     write_csv(size_plot, ("step", "megabytes"), megabytes)

@@ -23,7 +23,7 @@ def found() -> dict[str, dict[str, Any]]:
     values = {step.name: dict(some) for step in steps()}
     for name in values:
         if name.endswith("LoRA"):
-            values[name] |= {"seconds_per_step": 2.0}
+            values[name] |= {"seconds_per_step": 2.0, "held_out": [5.0, 4.0]}
         elif name.endswith("loss"):
             values[name] |= {"nll": [3.0, 5.0, 4.0], "tokens": [1, 2, 1]}
     for name in ("ours export", "mixed export", "autoawq export", "Q4_0 quantize", "Q4_K_M quantize"):
@@ -56,6 +56,17 @@ def test_no_contender_is_missing_and_what_failed_says_why() -> None:
     assert all(any(line.startswith(f"| {name} |") for line in table.splitlines()) for name, _ in ROWS.values())
     assert "- raw Olive (ModelBuilder, int4): export, loss: failed: no such pass" in table
     assert "- OpenVINO GenAI, int4: export, loss: not installed: no index" in table
+
+
+def test_lora_has_its_seconds_and_what_it_came_to_for_all_who_can() -> None:
+    lines = {line.split(" | ")[0][2:]: line for line in markdown(record(found(), 0)["rows"]).splitlines()}
+    for who in ("ours", "olive", "float"):
+        assert "| **2.00** | **4.000** |" in lines[ROWS[who][0]]
+    assert "| cannot | cannot |" in lines["llama.cpp Q4_0"]
+    assert "(before: 5.000 of the float one, 5.000 of ours)" in pages.page(values(), "2026-11-28")
+    older = values()
+    del older["measured"]["ours LoRA"]["held_out"]  # as runs had it before
+    assert "before:" not in pages.page(older, "2026-11-28")
 
 
 def test_the_best_is_bold_and_a_loss_is_called_one() -> None:

@@ -253,6 +253,51 @@ def test_a_value_between_two_noises_is_no_miss_and_several_misses_are_all_named(
     ]
 
 
+# of the graph with native operators beside it: what is measured, how, and what is said of it
+NATIVE_CASES = [
+    (
+        "own",
+        ("held_out", "loss", "finetuned_operators", "finetuned"),
+        0.07,
+        "travel: loss(finetuned_operators) - loss(finetuned) is 0.07 (0.03 to 0.11), above max_export_loss_increase",
+    ),
+    (
+        "general",
+        ("general", "loss", "quantized_operators", "quantized"),
+        0.07,
+        "general: loss(quantized_operators) - loss(quantized) is 0.07 (0.03 to 0.11), above max_export_loss_increase",
+    ),
+    (
+        "own",
+        ("general", "kl_divergence", "finetuned_operators", None),
+        0.07,
+        "general with travel: KL divergence of finetuned_operators is 0.07 (0.03 to 0.11), above max_kl_divergence",
+    ),
+    (
+        "general",
+        ("general", "same_top_token", "quantized_operators", None),
+        0.84,
+        "general: same top token, quantized_operators is 0.84 (0.8 to 0.88), below min_same_top_token",
+    ),
+]
+
+
+@pytest.mark.parametrize(("whose", "key", "value", "said"), NATIVE_CASES)
+def test_a_graph_with_operators_is_held_to_the_same_thresholds(results, whose, key, value, said):
+    getattr(results, whose)[key] = value
+    done, written = run(results)
+    assert done.exit_code == 1 and written is None
+    assert f"cpu misses 1 of {COUNT + 1} thresholds" in done.output
+    assert said in done.output
+
+
+def test_without_an_adapter_general_rows_are_judged_once(results):
+    """They are in the adapter's figures, too, as they are of the portable graph."""
+    results.own["general", "loss", "quantized_operators", "quantized"] = 9.0
+    results.own["general", "kl_divergence", "quantized_operators", None] = 9.0
+    assert failed(results) == []
+
+
 @pytest.mark.parametrize(("whose", "key", "value", "said", "excused"), CASES)
 def test_nan_is_a_miss(results, whose, key, value, said, excused):
     getattr(results, whose)[key] = math.nan

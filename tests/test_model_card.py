@@ -63,6 +63,16 @@ def test_it_says_what_was_proved_of_each_file():
     assert "- `model/model.operators.onnx`: run: it computed, and gave what PyTorch gives" in text
 
 
+def test_a_graph_with_operators_has_figures_of_its_own():
+    evaluated = deepcopy(MANIFEST["quality"])
+    own = evaluated["evaluate"]["travel"]["held_out"]
+    own["loss"]["finetuned_operators"] = 5.0281
+    own["kl_divergence"]["finetuned_operators"], own["same_top_token"]["finetuned_operators"] = 0.0025, 0.987
+    text = card(quality=evaluated)
+    assert "| travel | travel | `model.onnx` | 5.027 | 2.1e-03 | 99.1% |" in text
+    assert "| travel | travel | `model.operators.onnx` | 5.028 | 2.5e-03 | 98.7% |" in text
+
+
 def card(**changes: object) -> str:
     return render_card({**deepcopy(MANIFEST), **changes}, {"LICENSE": "Permission is hereby granted"})
 
@@ -99,10 +109,11 @@ def test_the_body_has_every_step_of_every_data_set():
     assert "| travel | 9.844 | 9.713 | 5.027 | 9.711 | 5.027 |" in text
     assert "| general | 0.504 | 0.530 |  | 0.531 |  |" in text
     assert "| general with travel | 0.504 | 0.530 | 0.700 | 0.531 | 0.710 |" in text
-    assert "| travel | none | 8.6e-03 | 98.4% |" in text
-    assert "| travel | travel | 2.1e-03 | 99.1% |" in text
-    assert "| general | none | 1.0e-04 | 99.9% |" in text
-    assert "| general with travel | travel | 2.0e-04 | 97.0% |" in text
+    assert "| travel | none | `model.onnx` | 9.711 | 8.6e-03 | 98.4% |" in text
+    assert "| travel | travel | `model.onnx` | 5.027 | 2.1e-03 | 99.1% |" in text
+    assert "| general | none | `model.onnx` | 0.531 | 1.0e-04 | 99.9% |" in text
+    assert "model.operators.onnx` | 0" not in text, "nothing was measured of it"
+    assert "| general with travel | travel | `model.onnx` | 0.710 | 2.0e-04 | 97.0% |" in text
     assert text.count("1.0e-04") == 1, "what no adapter changes is told once"
     assert "Permission is hereby granted" in text
 

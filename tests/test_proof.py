@@ -22,5 +22,6 @@ def test_only_this_machines_library_has_run(tmp_path):
     (other,) = set(LIBRARIES.values()) - {own}
     found = proved_by_export(model_folder(tmp_path, OPERATORS, *LIBRARIES.values()), computed=True)
     assert found == {MODEL: RUN, OPERATORS: RUN, own: RUN, other: EXPORTED}
-    assert proved_by_evaluation(found, MODEL) == {**found, MODEL: EVALUATED}
+    assert proved_by_evaluation(found, [MODEL]) == {**found, MODEL: EVALUATED}
+    assert proved_by_evaluation(found, [MODEL, OPERATORS]) == {**found, MODEL: EVALUATED, OPERATORS: EVALUATED}
     assert set(found.values()) | {EVALUATED, STRUCTURE} == set(LEVELS)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from benchmarks.beside.install import LLAMA, OPENVINO_LOCK
-from benchmarks.beside.steps import AWQ_QUICK, AWQ_WHOLE, OPENVINO_GROUP
+from benchmarks.beside.steps import AWQ_QUICK, AWQ_WHOLE, HELD_OUT, OPENVINO_GROUP
 from benchmarks.beside.table import ROWS, markdown, pair_lines, plain, verdicts
 
 HEADING = "## Beside the others"
@@ -44,8 +44,10 @@ nothing but the profile's GGUF file: `make bench` ({values["minutes"]:.0f} minut
   on disk: {rows["float"].get("megabytes", 0):.0f} MB. Everybody starts from these.
 - **Seconds** are of whole processes, started one after the other, imports and checks included (ours compares
   its export with PyTorch); LoRA's are of a step, the first left out: {settings["steps"]} steps of 8 rows of
-  `data/travel.jsonl`, rank 16, all linear layers, float32. Ours trains on the quantized weights, PEFT by transformers'
-  Trainer on the float ones, as Olive's own LoRA pass does, which packs rows to 1,024 tokens and is not measured.
+  `data/travel.jsonl`, rank 16, all linear layers, float32, one schedule. Ours trains on the quantized weights, PEFT by
+  transformers' Trainer on the float ones, as Olive's own LoRA pass does, whose labels take in the questions, too (its
+  command packs rows to 1,024 tokens; here it gets them one by one). **Loss after** them is that of the answers of
+  every {HELD_OUT}th row, which nobody trained on, each on its own base{lora_losses(values["measured"])}.
 - **Memory** is the peak of what is resident, mapped files included: of quantizing and exporting, and of the process
   that decodes.
 - **AutoAWQ as it comes** computes in float16: {AWQ_WHOLE["layers"]} of 30 layers was measured, on the profile's text
@@ -72,6 +74,14 @@ Paired by row, below zero where ours is better; where the interval has zero in i
 
 {pair_lines(values["pairs"])}
 """
+
+
+def lora_losses(measured: dict[str, Any]) -> str:
+    """What these losses were before, in words; nothing where they were not taken."""
+    before = {who: measured.get(f"{who} LoRA", {}).get("held_out", [None])[0] for who in ("float", "ours")}
+    if None in before.values():
+        return ""
+    return f" (before: {before['float']:.3f} of the float one, {before['ours']:.3f} of ours)"
 
 
 def section(values: dict[str, Any], log: str) -> str:

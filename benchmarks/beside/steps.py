@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from olivepress.core.outputs import atomic_output, sizes, write_json
 if TYPE_CHECKING:
     import numpy as np
 
+    from olivepress.core.prepared import Prepared
+
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "conf/profile/smollm2.yaml"
 CPU = "CPUExecutionProvider"
@@ -32,6 +35,7 @@ AWQ_WHOLE = {"layers": 1, "samples": 32, "clip": True}
 # What gets it through on a CPU: float32, half of the text, no search for where to clip weights
 AWQ_QUICK = {"samples": 16, "clip": False}
 MIXED = {"quantize": {"group_size": 64, "average_bits": 5.1}, "target": {"lm_head": "mixed", "embedding": "mixed"}}
+HELD_OUT = 12  # one of so many rows of data/travel.jsonl is not trained on, and says what LoRA came to
 OPENVINO_GROUP = 64  # its default, 128, does not divide SmolLM2's 576 columns
 
 
@@ -160,12 +164,32 @@ def export_ours(work: Work, who: str, changed: dict[str, Any]) -> dict[str, Any]
     return {"bytes": folder_bytes(out)}
 
 
-def lora_ours(work: Work) -> dict[str, Any]:
-    """The profile's adapter, on the quantized weights."""
+def lora_rows(work: Work) -> tuple[list["Prepared"], list["Prepared"]]:
+    """The rows that everybody's LoRA learns, and those held out."""
     from olivepress.core.prepared import read_prepared
-    from olivepress.finetune.lora import LoraSettings, finetune
 
     rows = read_prepared(work.folder / "train.jsonl")
+    return [row for number, row in enumerate(rows) if number % HELD_OUT], rows[::HELD_OUT]
+
+
+def lora_loss(work: Work, base: Path, adapter: Path) -> dict[str, Any]:
+    """``held_out``: nats a token of the answers held out, without the adapter and with it, by PyTorch in float32."""
+    from olivepress.evaluate.pytorch import TorchModel, TorchSettings
+    from olivepress.evaluate.rows import Row
+
+    rows = [Row.of(row.input_ids, row.answers, len(row.input_ids)) for row in lora_rows(work)[1]]
+    model = TorchModel(base, TorchSettings("float32", "cpu", trust_remote_code=False), adapter)
+    with model.without_adapter():
+        before, _ = model.score(rows, "LoRA", "without the adapter")
+    after, _ = model.score(rows, "LoRA", "with the adapter")
+    return {"held_out": [round(sum(each.nll["LoRA"]) / sum(each.tokens), 4) for each in (before, after)]}
+
+
+def lora_ours(work: Work) -> dict[str, Any]:
+    """The profile's adapter, on the quantized weights."""
+    from olivepress.finetune.lora import LoraSettings, finetune
+
+    rows, held_out = lora_rows(work)
     clock = Clock()
     settings = {**of_profile("finetune"), **of_profile("adapters", "travel", "lora"), "steps": work.settings.steps}
     # one row is held out, before and after: what is timed is training
@@ -173,8 +197,8 @@ def lora_ours(work: Work) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=work.folder) as scratch:
         out = Path(scratch) / "adapter"
         out.mkdir()
-        finetune(work.checkpoint("ours"), rows, rows[:1], out, LoraSettings(**settings), watch=clock)
-    return clock.metrics()
+        finetune(work.checkpoint("ours"), rows, held_out[:1], out, LoraSettings(**settings), watch=clock)
+        return clock.metrics() | lora_loss(work, work.checkpoint("ours"), out)
 
 
 class Clock:
@@ -252,16 +276,16 @@ def export_builder(work: Work) -> dict[str, Any]:
 
 
 def lora_peft(work: Work) -> dict[str, Any]:
-    """PEFT and transformers' Trainer as their guides have it, on the float model: our rows, rank, batch and rate."""
+    """PEFT and transformers' Trainer as their guides have it, on the float model: our rows, rank, batch and rates."""
     import torch
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    from olivepress.core.prepared import answer_mask, read_prepared
+    from olivepress.core.prepared import answer_mask
 
     settings, adapter = of_profile("finetune"), of_profile("adapters", "travel", "lora")
     rows = []
-    for row in read_prepared(work.folder / "train.jsonl"):
+    for row in lora_rows(work)[0]:
         labels = [token if mine else -100 for token, mine in zip(row.input_ids, answer_mask(row), strict=True)]
         rows.append({"input_ids": row.input_ids, "labels": labels})
 
@@ -290,22 +314,29 @@ def lora_peft(work: Work) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory(dir=work.folder) as scratch:
         arguments = transformers.TrainingArguments(
-            output_dir=scratch,
-            max_steps=work.settings.steps,
-            per_device_train_batch_size=settings["batch_size"],
-            learning_rate=settings["learning_rate"],
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            seed=settings["seed"],
-            data_seed=settings["seed"],
-            use_cpu=True,
-            dataloader_pin_memory=False,
+            output_dir=scratch, report_to="none", data_seed=settings["seed"], **trainer_arguments(work)
         )
         model = get_peft_model(_pytorch(work.float), config)
         transformers.Trainer(model, arguments, collate, rows, callbacks=[Watch()]).train()
         model.save_pretrained(scratch)
-    return clock.metrics()
+        return clock.metrics() | lora_loss(work, work.float, Path(scratch))
+
+
+def trainer_arguments(work: Work) -> dict[str, Any]:
+    """The profile's settings as transformers' Trainer calls them, for PEFT and Olive."""
+    settings = of_profile("finetune")
+    return {
+        "max_steps": work.settings.steps,
+        "per_device_train_batch_size": settings["batch_size"],
+        "learning_rate": settings["learning_rate"],
+        "lr_scheduler_type": settings["schedule"],
+        "warmup_steps": round(settings["warmup_ratio"] * work.settings.steps),
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "seed": settings["seed"],
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+    }
 
 
 # ---- raw Olive, llama.cpp, OpenVINO -------------------------------------------------------------------------
@@ -320,6 +351,73 @@ def export_olive(work: Work) -> dict[str, Any]:
     export_raw(work.float, None, out, CPU)
     set_threads(out, work.settings.threads)
     return {"bytes": folder_bytes(out)}
+
+
+def lora_olive(work: Work) -> dict[str, Any]:
+    """Olive's own LoRA pass with its own Trainer, as `olive finetune --method lora` runs it, on the float model.
+
+    Our rows one by one, where the command packs them; the pass has no labels, so questions are learnt, too.
+    """
+    import torch
+    import transformers
+    from olive.hardware.accelerator import AcceleratorSpec, Device
+    from olive.hardware.constants import ExecutionProvider
+    from olive.model import HfModelHandler
+    from olive.passes.olive_pass import create_pass_from_dict
+    from olive.passes.pytorch.lora import LoRA
+
+    from olivepress.core.tokenizer import load_tokenizer
+
+    settings, adapter = of_profile("finetune"), of_profile("adapters", "travel", "lora")
+    tokenizer = load_tokenizer(work.float, trust_remote_code=False)
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in _pytorch(work.float).named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
+    clock = Clock()
+
+    class Watch(transformers.TrainerCallback):
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            clock(logs)
+
+    every_trainers = transformers.trainer.DEFAULT_CALLBACKS  # the pass takes none of its own
+    every_trainers.append(Watch)
+    with tempfile.TemporaryDirectory(dir=work.folder) as scratch, ExitStack() as after:
+        after.callback(every_trainers.remove, Watch)
+        texts = Path(scratch) / "texts.jsonl"
+        texts.write_text(
+            "".join(f"{json.dumps({'text': tokenizer.decode(row.input_ids)})}\n" for row in lora_rows(work)[0]),
+            encoding="utf-8",
+        )
+        data = {
+            "name": "train",
+            "type": "HuggingfaceContainer",
+            "load_dataset_config": {"data_name": "json", "data_files": [str(texts)], "split": "train"}
+            | {"params": {"cache_dir": scratch}},
+            "pre_process_data_config": {
+                "model_name": str(work.float),
+                "task": "text-generation",
+                "text_cols": ["text"],
+                "add_special_tokens": False,
+                "strategy": "line-by-line",
+                "pad_to_max_len": False,  # its collator pads, by batch
+                "max_seq_len": settings["sequence_length"],
+            },
+        }
+        config = {
+            "r": adapter["rank"],
+            "alpha": adapter["alpha"],
+            "lora_dropout": settings["dropout"],
+            "target_modules": sorted(linear),
+            "torch_dtype": "float32",
+            "train_data_config": data,
+            "training_args": {"gradient_checkpointing": False, **trainer_arguments(work)},
+        }
+        accelerator = AcceleratorSpec(Device.CPU, ExecutionProvider(CPU))
+        lora = create_pass_from_dict(LoRA, config, accelerator_spec=accelerator, disable_search=True)
+        lora.run(HfModelHandler(model_path=str(work.float)), str(Path(scratch) / "tuned"))
+        return clock.metrics() | lora_loss(work, work.float, Path(scratch) / "tuned/adapter")
 
 
 def set_threads(folder: Path, threads: int) -> None:
@@ -433,7 +531,7 @@ def folder_bytes(folder: Path) -> int:
 
 def steps() -> list[Step]:
     """Every measurement but speed, what is worth most first: what there is no time left for is at the end."""
-    made = ("float make",)
+    made, lora = ("float make",), {"held_out": HELD_OUT}
     llama, openvino = {"library": "llama.cpp"}, {"library": "OpenVINO"}
     of_float = partial(by_pytorch, folder=lambda work: work.float)
     of_autoawq = partial(by_pytorch, folder=lambda work: work.checkpoint("autoawq"))
@@ -442,8 +540,9 @@ def steps() -> list[Step]:
         Step("float", "loss", partial(loss, logits_of=of_float), made),
         Step("ours", "quantize", partial(quantize_ours, who="ours", changed={}), made),
         Step("ours", "export", partial(export_ours, who="ours", changed={}), ("ours quantize",)),
-        Step("ours", "LoRA", lora_ours, ("ours quantize",)),
-        Step("float", "LoRA", lora_peft, made),
+        Step("ours", "LoRA", lora_ours, ("ours quantize",), depends=lora),
+        Step("float", "LoRA", lora_peft, made, depends=lora),
+        Step("olive", "LoRA", lora_olive, made, depends=lora),
         Step("ours", "loss", partial(loss, logits_of=partial(by_onnx_runtime, who="ours")), ("ours export",)),
         Step("olive", "export", export_olive, made),
         Step("olive", "loss", partial(loss, logits_of=partial(by_onnx_runtime, who="olive")), ("olive export",)),

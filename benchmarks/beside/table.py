@@ -39,6 +39,7 @@ COLUMNS = (
     Column("export, s", "export_s", "{:.0f}".format),
     Column("both, s", "made_s", "{:.0f}".format),
     Column("LoRA, s a step", "lora_s", "{:.2f}".format),
+    Column("LoRA, loss after", "lora_loss", "{:.3f}".format),
     Column("ships, MB", "megabytes", "{:.1f}".format),
     Column("answer loss over float's", "increase", "{:+.3f}".format),
     Column("decode, tok/s", "tokens_per_s", "{:.0f}".format, max),
@@ -47,11 +48,10 @@ COLUMNS = (
     Column("memory, decoding, MiB", "decoding_mib", "{:,.0f}".format),
 )
 NEVER = {  # figures that a contender has not, and why
-    **{(who, "lora_s"): "cannot" for who in ("autoawq", "Q4_0", "Q4_K_M", "openvino")},
-    ("olive", "lora_s"): "not measured",
+    **{(who, key): "cannot" for who in ("autoawq", "Q4_0", "Q4_K_M", "openvino") for key in ("lora_s", "lora_loss")},
     **{(who, "quantize_s"): "with export" for who in ("olive", "openvino")},
     **{(who, "export_s"): "with quantize" for who in ("Q4_0", "Q4_K_M")},
-    ("mixed", "lora_s"): "as above",
+    **{("mixed", key): "as above" for key in ("lora_s", "lora_loss")},
 }
 
 
@@ -66,7 +66,7 @@ def figures(found: dict[str, dict[str, Any]], who: str, float_bytes: int) -> dic
     failed = [f"{', '.join(kinds)}: {error}" for error, kinds in errors.items()]
     row: dict[str, Any] = {"estimated": [], "failed": failed, **_making(parts, good)}
     if "LoRA" in good:
-        row["lora_s"] = good["LoRA"]["seconds_per_step"]
+        row |= {"lora_s": good["LoRA"]["seconds_per_step"], "lora_loss": good["LoRA"]["held_out"][1]}
     size = float_bytes if who == "float" else next((part["bytes"] for part in good.values() if "bytes" in part), None)
     if size:
         row["megabytes"] = round(size / 1e6, 1)

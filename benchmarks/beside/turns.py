@@ -97,6 +97,7 @@ def environment(work: Work, library: str | None) -> dict[str, str]:
     path = [str((work.library("OpenVINO") / "site-packages").resolve())] if library == "OpenVINO" else []
     path.append(str(ROOT))
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    offline["HF_DATASETS_CACHE"] = str((work.folder / "datasets").resolve())  # Olive's LoRA leaves its rows there
     return {**os.environ, **threads, **offline, "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -162,7 +163,7 @@ def _take_turns(work: Work, ready: dict[str, tuple[str, str, str | None]], end: 
             cases[name] = {"tokens_per_s": [], "prefill_ms": []}
             log = stack.enter_context((work.folder / "logs" / f"{name}-speed.log").open("w", encoding="utf-8"))
             workers[name] = stack.enter_context(_worker(work, name, one, log))
-            if _answer(workers[name]) is None or _ask(workers[name], question) is None:  # the first warms it up
+            if answer_of(workers[name]) is None or ask(workers[name], question) is None:  # the first warms it up
                 cases[name] = {"error": f"did not start: see logs/{name}-speed.log in the work folder"}
                 del workers[name]
         for number in range(settings.rounds):
@@ -170,7 +171,7 @@ def _take_turns(work: Work, ready: dict[str, tuple[str, str, str | None]], end: 
             for name in random.Random(number).sample(sorted(workers), len(workers)):
                 if time.monotonic() > end:
                     break
-                answer = _ask(workers[name], question)
+                answer = ask(workers[name], question)
                 if answer is None:
                     cases[name] = {"error": f"ended in round {number + 1}"}
                     del workers[name]
@@ -192,16 +193,16 @@ def _worker(work: Work, name: str, one: tuple[str, str, str | None], log: IO[str
     return subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment(work, library), text=True, **streams)
 
 
-def _ask(worker: "subprocess.Popen[str]", question: str) -> dict[str, Any] | None:
+def ask(worker: "subprocess.Popen[str]", question: str) -> dict[str, Any] | None:
     try:
         worker.stdin.write(question)
         worker.stdin.flush()
     except BrokenPipeError:
         return None
-    return _answer(worker)
+    return answer_of(worker)
 
 
-def _answer(worker: "subprocess.Popen[str]") -> dict[str, Any] | None:
+def answer_of(worker: "subprocess.Popen[str]") -> dict[str, Any] | None:
     """The next line that is JSON (libraries print, too); None if the worker ended."""
     for line in iter(worker.stdout.readline, ""):
         with suppress(ValueError):

@@ -127,14 +127,14 @@ def _held(measured: Measured) -> Iterator[tuple[str, Figure, str]]:
     for data, figures in measured.figures.items():
         for (of, metric, step, minus), figure in figures.items():
             # the general set without an adapter is evaluate-base's; with one, only what the adapter changes is new
-            if of == GENERAL != data and step not in ("finetuned", "finetuned_onnx"):
+            if of == GENERAL != data and not step.startswith("finetuned"):
                 continue
             where = data if of != GENERAL or data == GENERAL else f"{GENERAL} with {data}"
             difference = f"{where}: loss({step}) - loss({minus})"
             if metric == "kl_divergence":
-                yield f"{where}: KL divergence of {step}_onnx", figure, "max_kl_divergence"
+                yield f"{where}: KL divergence of {_exported(step)}", figure, "max_kl_divergence"
             elif metric == "same_top_token":
-                yield f"{where}: same top token, {step}_onnx", figure, "min_same_top_token"
+                yield f"{where}: same top token, {_exported(step)}", figure, "min_same_top_token"
             elif metric != "loss":
                 continue
             elif (step, minus) == ("quantized", "base"):
@@ -143,13 +143,18 @@ def _held(measured: Measured) -> Iterator[tuple[str, Figure, str]]:
                 yield difference, figure, "max_forgetting"
             elif (step, minus) == ("finetuned", "quantized"):
                 yield f"{where}: loss(quantized) - loss(finetuned)", figure.negative(), "min_finetuning_gain"
-            elif minus and step == f"{minus}_onnx":
+            elif minus and step in (f"{minus}_onnx", f"{minus}_operators"):
                 yield difference, figure, "max_export_loss_increase"
     if measured.bytes is not None:
         yield "bytes of model and adapters", Figure.exact(measured.bytes), "max_bytes"
     yield from _since_release(measured)
     for name, figure in measured.speed.items():
         yield f"{name}: speed here, 1 being no adapter", figure, "min_relative_speed"
+
+
+def _exported(step: str) -> str:
+    """The exported step that a comparison with PyTorch's ``step`` is of: that of the portable graph has its name."""
+    return step if step.endswith("_operators") else f"{step}_onnx"
 
 
 def _since_release(measured: Measured) -> Iterator[tuple[str, Figure, str]]:

@@ -1,7 +1,7 @@
 """How far the parts of an exported model were proved to work: each level includes the ones before it."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from olivepress.core.artifact import LIBRARIES, library_for
@@ -35,6 +35,6 @@ def proved_by_export(model_folder: Path, *, computed: bool) -> dict[str, str]:
     return graphs | libraries
 
 
-def proved_by_evaluation(exported: Mapping[str, str], configured: str) -> dict[str, str]:
-    """The same once the graph ``configured``, which genai_config.json names, was evaluated and passed the gate."""
-    return {**exported, configured: EVALUATED}
+def proved_by_evaluation(exported: Mapping[str, str], graphs: Iterable[str]) -> dict[str, str]:
+    """The same once ``graphs`` were evaluated and passed the gate. A library stays as it was: it ran where they did."""
+    return {**exported, **dict.fromkeys(graphs, EVALUATED)}

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from olivepress.core.artifact import OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.report import progress
 from olivepress.evaluate.rows import Row, batches
 from olivepress.evaluate.scores import Scores, Top, divergence
 from olivepress.runtime.genai import Model
-from olivepress.runtime.graphs import CONFIGURED
+from olivepress.runtime.graphs import CONFIGURED, NATIVE, choose
 from olivepress.runtime.logits import OnnxLogits, provider_of
 from olivepress.runtime.sampling import Sampling
 
@@ -19,28 +20,50 @@ ADAPTER = "adapter"
 TOGETHER = 8  # answers that are generated at a time
 
 
+def graphs(folder: Path) -> tuple[str, ...]:
+    """Those of the model folder that are measured, as `Exported` takes them: every one that it has.
+
+    PressError where one cannot run here, so that what is written does not depend on the machine.
+    """
+    if not (folder / OPERATORS).is_file():
+        return (CONFIGURED,)
+    try:
+        choose(folder, NATIVE)
+    except PressError as error:
+        raise PressError(
+            f"{error.message} Every graph that ships is measured: evaluate it where the operators run (Linux, x86-64 "
+            "or ARM), or set lora_operator: false for the target."
+        ) from error
+    return CONFIGURED, NATIVE
+
+
 class Exported:
     """The model in ``folder`` alone, or with the one adapter file.
 
-    Of two graphs the portable one, so that no machine's kind changes a metric; smoke-infer holds the other to it.
+    ``graph``: of two CONFIGURED, the portable one, or NATIVE, that with native operators, which is loaded by default
+    where it runs. Their figures are those of steps that end in ``_onnx`` and ``_operators``.
     """
 
-    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+    _graph, _ending = CONFIGURED, "onnx"
+
+    def __init__(self, folder: Path, adapter: Path | None = None, *, graph: str = CONFIGURED) -> None:
         self._folder = folder
         self._adapters = {ADAPTER: adapter} if adapter else {}
-        self._logits = OnnxLogits(folder, self._adapters, provider_of(folder))
+        self._logits = OnnxLogits(folder, self._adapters, provider_of(folder), graph=graph)
         self._model: Model | None = None
+        if graph == NATIVE:
+            self._graph, self._ending = graph, "operators"
 
     def measure(self, reference: Scores, top: Top, step: str, name: str, *, adapted: bool) -> Scores:
         """What the reference has of ``step``, computed by ONNX Runtime on the same rows and questions.
 
         ``name``: the data set's; ``adapted``: with the adapter. The answers are GenAI's.
         """
-        scores = self.score(reference.rows, top, step, f"{name}: {step}_onnx", adapted=adapted)
+        scores = self.score(reference.rows, top, step, f"{name}: {step}_{self._ending}", adapted=adapted)
         if not reference.questions:
             return scores
-        texts = self.answers(reference, f"{name}: answers of {step}_onnx", adapted=adapted)
-        return scores.with_(Scores(scores.rows, answers={f"{step}_onnx": texts}))
+        texts = self.answers(reference, f"{name}: answers of {step}_{self._ending}", adapted=adapted)
+        return scores.with_(Scores(scores.rows, answers={f"{step}_{self._ending}": texts}))
 
     def score(self, rows: list[Row], top: Top, step: str, label: str, *, adapted: bool) -> Scores:
         """Losses, and divergence from the reference's likeliest tokens, of each row."""
@@ -51,18 +74,20 @@ class Exported:
         tops = top.of_rows([len(row.predicted) for row in rows])
         todo = list(batches([len(row.ids) for row in rows], self._logits.vocabulary))
         for batch in progress(todo, label):
-            found = self._logits.batch([rows[number].ids for number in batch], ADAPTER if adapted else None)
-            for number, logits in zip(batch, found, strict=True):
+            computed = self._logits.batch([rows[number].ids for number in batch], ADAPTER if adapted else None)
+            for number, logits in zip(batch, computed, strict=True):
                 row = rows[number]
                 log_probs = log_softmax(logits[[place - 1 for place in row.predicted]])
                 nll[number] = round(-float(log_probs[np.arange(len(log_probs)), row.targets].sum()), 5)
                 divergences[number] = round(float(divergence(tops[number], log_probs).sum()), 7)
                 same[number] = int((log_probs.argmax(axis=1) == tops[number].ids[:, 0]).sum())
-        return Scores(rows, nll={f"{step}_onnx": nll}, kl_divergence={step: divergences}, same_top_token={step: same})
+        found = f"{step}_{self._ending}"
+        compared = step if self._ending == "onnx" else found
+        return Scores(rows, nll={found: nll}, kl_divergence={compared: divergences}, same_top_token={compared: same})
 
     def answers(self, reference: Scores, label: str, *, adapted: bool) -> list[str]:
         """The greedy answer to each question through GenAI; PressError where the logits are not finite."""
-        self._model = self._model or Model(self._folder, self._adapters, template="chat", graph=CONFIGURED)
+        self._model = self._model or Model(self._folder, self._adapters, template="chat", graph=self._graph)
         self._check_tokens(self._model, reference)
         prompts, sampling = reference.prompts, Sampling(max_new_tokens=reference.answer_tokens)
         found = [""] * len(prompts)

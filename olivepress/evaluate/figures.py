@@ -18,8 +18,13 @@ PAIRS = (
     ("finetuned_onnx", "quantized_onnx"),
     ("quantized_onnx", "base"),
     ("finetuned_onnx", "base"),
+    ("quantized_operators", "quantized"),
+    ("finetuned_operators", "finetuned"),
 )
-ORDER = ("base", "quantized", "finetuned", "quantized_onnx", "finetuned_onnx")
+ORDER = (
+    *("base", "quantized", "finetuned"),
+    *("quantized_onnx", "finetuned_onnx", "quantized_operators", "finetuned_operators"),
+)
 SAMPLES = 4  # questions whose answers are shown
 SAMPLED = ("base", "quantized_onnx", "finetuned_onnx")
 

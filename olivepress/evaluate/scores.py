@@ -28,12 +28,13 @@ class Question:
 
 @dataclass
 class Scores:
-    """A data set's rows and, by step (base, quantized, finetuned, …_onnx), what was measured of each of them.
+    """A data set's rows and, by step (base, quantized, finetuned, …_onnx, …_operators), what was measured of each.
 
     ``nll``: the sum over a row's predicted tokens of the negative log-likelihood, in nats. ``kl_divergence`` (nats) and
-    ``same_top_token``: sums over the same tokens of PyTorch's step of that name against ONNX Runtime's. ``answers``: a
-    text for each question, of at most ``answer_tokens`` tokens, as the references are. ``texts``: a row as text, empty
-    where transformers itself does not read it as the row's tokens again (one that is cut within a letter).
+    ``same_top_token``: sums over the same tokens of PyTorch's step against ONNX Runtime's, by the name of PyTorch's for
+    the portable graph and …_operators for the one with native operators. ``answers``: a text for each question, of at
+    most ``answer_tokens`` tokens, as the references are. ``texts``: a row as text, empty where transformers itself does
+    not read it as the row's tokens again (one that is cut within a letter).
     """
 
     rows: list[Row]

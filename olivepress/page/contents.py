@@ -19,11 +19,13 @@ STEPS = {
     "base": ("Base", "var(--quiet)"),
     "quantized": ("Quantized", "var(--second)"),
     "quantized_onnx": ("Quantized, ONNX", "var(--second)"),
+    "quantized_operators": ("Quantized, ONNX with operators", "var(--second)"),
     "finetuned": ("With {adapter}", "var(--accent)"),
     "finetuned_onnx": ("With {adapter}, ONNX", "var(--accent)"),
+    "finetuned_operators": ("With {adapter}, ONNX with operators", "var(--accent)"),
 }
 COMPARED = ("loss", "rouge_l", "exact_match")  # perplexity says no more than the loss
-ADAPTED = ("finetuned", "finetuned_onnx")
+ADAPTED = ("finetuned", "finetuned_onnx", "finetuned_operators")
 OF_EXPORT = ("kl_divergence", "same_top_token")  # of ONNX Runtime against PyTorch: figures of the exported step
 BASE, QUANTIZED = "models/base", "models/quantized"
 
@@ -338,7 +340,7 @@ def _steps(
         for metric in METRICS:
             key = step.removesuffix("_onnx") if metric in OF_EXPORT else step
             value = measured.get(metric, {}).get(key)
-            if value is not None and (metric not in OF_EXPORT or step.endswith("_onnx")):
+            if value is not None and (metric not in OF_EXPORT or step.endswith(("_onnx", "_operators"))):
                 cells[metric] = Cell(value, *around.get((metric, key), (None, None)))
         if cells:
             yield Step(label.format(adapter=adapter), colour, cells)

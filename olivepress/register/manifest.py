@@ -55,6 +55,8 @@ def build_manifest(
     def metrics(path: str) -> dict[str, Any]:
         return read_json(quality / f"{path}.json")
 
+    evaluated = {adapter: metrics(f"evaluate/{target}/{adapter}") for adapter in names}
+    general = metrics(f"evaluate-base/{target}")
     # model/ and adapters/ are the release; the manifest and the card beside them describe it. Hidden files are git's
     # and DVC's: .gitignore, and what a full disk made DVC leave behind (.dvcignore).
     files = {
@@ -73,18 +75,32 @@ def build_manifest(
         "graphs": {kind: path for kind, path in GRAPHS.items() if path in files},
         "proved": {
             f"model/{file}": level
-            for file, level in proved_by_evaluation(metrics(f"auto-opt/{target}")["proved"], MODEL).items()
+            for file, level in proved_by_evaluation(
+                metrics(f"auto-opt/{target}")["proved"], graphs_measured(general, evaluated.values())
+            ).items()
         },
         "inputs_sha256": sources,
         "quality": {
             "quantize": metrics("quantize"),
             "prepare": {adapter: metrics(f"prepare/{adapter}") for adapter in names},
             "finetune": {adapter: metrics(f"finetune/{adapter}") for adapter in names},
-            "evaluate": {adapter: metrics(f"evaluate/{target}/{adapter}") for adapter in names},
-            "evaluate-base": metrics(f"evaluate-base/{target}"),
+            "evaluate": evaluated,
+            "evaluate-base": general,
         },
         "params": parameters,
     }
+
+
+def graphs_measured(general: dict[str, Any], evaluated: Iterable[dict[str, Any]]) -> list[str]:
+    """Files of the graphs that evaluation has figures of, without and with every adapter.
+
+    ``general``, ``evaluated``: the metrics of evaluate-base, and of evaluate with each adapter.
+    """
+    sets = [(general["general"], "quantized"), *((each["held_out"], "finetuned") for each in evaluated)]
+    endings = {MODEL: "onnx", OPERATORS: "operators"}
+    return [
+        file for file, ending in endings.items() if all(f"{step}_{ending}" in found["loss"] for found, step in sets)
+    ]
 
 
 def refuse_strays(folder: Path, names: Iterable[str], suffix: str) -> None:

@@ -63,7 +63,8 @@ def test_preferences_on_a_gguf_file_go_through_to_card_and_page(tmp_path):
     assert trained["preference_loss"]["best"] <= trained["preference_loss"]["before"]
     # losses are those of the answers that are preferred, at every step
     losses = read("results/quality/evaluate/cpu-int4/polite.json")["held_out"]["loss"]
-    assert {*losses} == {"base", "quantized", "finetuned", "quantized_onnx", "finetuned_onnx"}
+    exported = {f"{step}_{ending}" for step in ("quantized", "finetuned") for ending in ("onnx", "operators")}
+    assert {*losses} == {"base", "quantized", "finetuned", *exported}
     assert read("results/samples/cpu-int4/polite.json")
     manifest = read("models/onnx/cpu-int4/manifest.json")
     assert (manifest["adapters"], manifest["licence"]) == (["polite"], "Apache-2.0")

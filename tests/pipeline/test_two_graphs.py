@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import Result
 from in_process import run_stage
 
 import olivepress
 from olivepress.core.artifact import LIBRARIES, LIBRARY, MODEL, OPERATORS, library_for
 from olivepress.core.errors import PressError
+from olivepress.core.params import read_params
 from olivepress.runtime.agreement import BOUND
 from olivepress.runtime.graphs import SWITCH
 
@@ -74,8 +76,7 @@ def test_the_two_graphs_share_the_weights_and_are_small(release):
     assert manifest["proved"] == {
         **{f"model/{name}": "exported" for name in LIBRARIES.values()},
         own: "run",
-        f"model/{OPERATORS}": "run",
-        f"model/{MODEL}": "evaluated",
+        **{f"model/{name}": "evaluated" for name in (MODEL, OPERATORS)},
     }
     assert {f"model/{name}" for name in (*LIBRARIES.values(), OPERATORS)} <= manifest["files"].keys()
     card = (release / "README.md").read_text()
@@ -183,3 +184,80 @@ def test_operators_that_compute_otherwise_stop_smoke_infer(release, tmp_path, sw
     said, found = smoke_infer(tmp_path / "got", tmp_path / "out")
     assert "the graph with native operators computes otherwise than the portable one: logits differ" in said
     assert found == {}
+
+
+def scales_of_another_layer(proto: onnx.ModelProto) -> None:
+    """Two layers' projections read each other's scales: as large, and wrong."""
+    named = {tensor.name: tensor for tensor in proto.graph.initializer}
+    one, other = (named[f"model.layers.{layer}.attn.o_proj.MatMulNBits.scales"].external_data for layer in (2, 3))
+    places = {entry.key: entry.value for entry in one}
+    for entry in one:
+        entry.value = next(each.value for each in other if each.key == entry.key)
+    for entry in other:
+        entry.value = places[entry.key]
+
+
+def sharper_attention(proto: onnx.ModelProto) -> None:
+    """Logits of attention a fifth too large, which smoke-infer takes for rounding."""
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            if (node.op_type, attribute.name) == ("GroupQueryAttention", "scale"):
+                attribute.f *= 1.2
+
+
+def evaluated(finished, model: Path, results: Path) -> Result:
+    """What evaluate says of ``model`` with the adapter travel; ``results``: a copy of the finished run's."""
+    made = finished.folder / "models"
+    out = {part: results / f"{part}/evaluate.json" for part in ("samples", "plots", "cost")}
+    return run_stage(
+        "evaluate",
+        *("--onnx", model, "--onnx-adapter", made / f"onnx/{TARGET}/adapters/travel.onnx_adapter"),
+        *("--reference", made / "reference/travel", "--general", made / f"scores/{TARGET}.json"),
+        *("--quality", results / f"quality/evaluate/{TARGET}/travel.json"),
+        *("--intervals", results / f"intervals/{TARGET}/travel.json"),
+        *("--samples", out["samples"], "--plot", out["plots"], "--cost", out["cost"]),
+    )
+
+
+@pytest.mark.parametrize(("fault", "answers"), [(scales_of_another_layer, False), (sharper_attention, True)])
+def test_a_graph_with_operators_that_is_wrong_fails_the_gate(finished, release, tmp_path, switch, fault, answers):
+    """Its own thresholds do, however well the portable graph does, and also where smoke-infer lets it pass."""
+    shutil.copytree(release, tmp_path / "got")
+    shutil.copytree(finished.folder / "results", tmp_path / "results")
+    model, results = tmp_path / "got/model", tmp_path / "results"
+    proto = onnx.load(model / OPERATORS, load_external_data=False)
+    fault(proto)
+    onnx.save(proto, model / OPERATORS)
+    if answers:
+        assert "asked the graph with native operators, too" in smoke_infer(tmp_path / "got", tmp_path / "asked")[0]
+    said = evaluated(finished, model, results)
+    assert said.exit_code == 0, said.output
+    metrics = json.loads((results / f"quality/evaluate/{TARGET}/travel.json").read_text())
+    before = json.loads((finished.folder / f"results/quality/evaluate/{TARGET}/travel.json").read_text())
+    for name in ("held_out", "general"):
+        for metric in ("loss", "kl_divergence"):
+            assert all(
+                value == before[name][metric][step]
+                for step, value in metrics[name][metric].items()
+                if not step.endswith("_operators")
+            )
+    thresholds = read_params(ROOT / "params.yaml")["thresholds"].items()
+    options = [text for name, limit in thresholds for text in (f"--{name.replace('_', '-')}", limit)]
+    judged = run_stage(
+        "gate",
+        *("--results", results, "--target", TARGET, "--adapter", "travel"),
+        *("--quality", results / "gate.json", "--cost", results / "cost/gate.json", *options),
+    )
+    assert judged.exit_code == 1 and not (results / "gate.json").exists()
+    missed = [line for line in judged.output.splitlines() if line.startswith("missed")]
+    assert any("travel: KL divergence of quantized_operators" in line for line in missed)
+    assert all("_operators" in line for line in missed)
+
+
+def test_a_graph_that_cannot_be_measured_stops_evaluate(finished, release, tmp_path):
+    shutil.copytree(release / "model", tmp_path / "model")
+    (tmp_path / "model" / library_for(platform.machine())).unlink()
+    shutil.copytree(finished.folder / "results", tmp_path / "results")
+    said = evaluated(finished, tmp_path / "model", tmp_path / "results")
+    assert said.exit_code == 1
+    assert "cannot run here" in said.output and "Every graph that ships is measured" in said.output

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
-from olivepress.core.outputs import atomic_output, sizes, write_csv, write_json
-from olivepress.core.stage import InFolder, Out, stage
+from olivepress.core.outputs import atomic_output, read_json, sizes, write_csv, write_json
+from olivepress.core.proof import never_run
+from olivepress.core.report import note
+from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.evaluate.exported import Exported
 from olivepress.evaluate.figures import intervals, quality, samples
 from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
@@ -15,6 +17,7 @@ from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 @click.option("--base", type=InFolder, required=True, help="Checkpoint folder.")
 @click.option("--quantized", type=InFolder, required=True, help="Quantized checkpoint folder.")
 @click.option("--onnx", type=InFolder, required=True, help="Exported model folder.")
+@click.option("--facts", type=InFile, help="What auto_opt wrote of the target: one that no stage runs is not run here.")
 @click.option("--reference", type=InFolder, required=True, help="What reference_base wrote.")
 @click.option("--scores", type=Out, required=True, help="JSON: what was measured of each row, for evaluate.")
 @click.option("--quality", "metrics", type=Out, required=True, help="JSON: each metric by step.")
@@ -26,6 +29,7 @@ def main(
     base: Path,
     quantized: Path,
     onnx: Path,
+    facts: Path | None,
     reference: Path,
     scores: Path,
     metrics: Path,
@@ -34,10 +38,18 @@ def main(
     plot: Path,
     size_plot: Path,
 ) -> None:
-    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them."""
+    """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them.
+
+    Of a target that is exported only (FACTS) what PyTorch made of them, and no more.
+    """
+    ran = not (facts and never_run(read_json(facts)))
+    if not ran:
+        note(f"{onnx}: exported, its structure checked, never run here: the figures are PyTorch's alone.")
     torch = Scores.load(reference / SCORES)
     top = load_top(reference / TOP)["quantized"]
-    general = torch.with_(Exported(onnx).measure(torch, top, "quantized", "general", adapted=False))
+    general = torch
+    if ran:
+        general = torch.with_(Exported(onnx).measure(torch, top, "quantized", "general", adapted=False))
     with atomic_output(scores) as scratch:
         general.save(scratch)
     found = quality(general)

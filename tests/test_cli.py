@@ -153,6 +153,8 @@ BASE = names(PROJECT["dependencies"])
 EXTRAS = {name: names(lines) for name, lines in PROJECT["optional-dependencies"].items()}
 CUDA_ONLY = EXTRAS.pop("runtime-cuda")
 WEBGPU_ONLY = EXTRAS.pop("runtime-webgpu")
+for never_run in ("runtime-directml", "runtime-tensorrt-rtx"):  # of devices that nothing is locked or run for
+    EXTRAS.pop(never_run)
 CLUSTER_ONLY = EXTRAS.pop("cluster")
 LOCK = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", (ROOT / "requirements.txt").read_text(), re.M))
 

@@ -8,7 +8,7 @@ from olivepress.core.artifact import ADAPTER_SUFFIX, MODEL, OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import read_json, sha256, sizes
 from olivepress.core.params import REGISTERED, SEMVER, read_params
-from olivepress.core.proof import proved_by_evaluation
+from olivepress.core.proof import EXPORTED_ONLY, never_run, proved_by_evaluation
 
 # What a model folder may have to run: the graph that genai_config.json names, and one with native operators beside it.
 GRAPHS = {"configured": f"model/{MODEL}", "operators": f"model/{OPERATORS}"}
@@ -71,10 +71,8 @@ def build_manifest(
         "base": {**base, **metrics("fetch")},
         "files": files,
         "graphs": {kind: path for kind, path in GRAPHS.items() if path in files},
-        "proved": {
-            f"model/{file}": level
-            for file, level in proved_by_evaluation(metrics(f"auto-opt/{target}")["proved"], MODEL).items()
-        },
+        "proved": {f"model/{file}": level for file, level in proved_in(metrics(f"auto-opt/{target}")).items()},
+        **({EXPORTED_ONLY: True} if never_run(metrics(f"auto-opt/{target}")) else {}),
         "inputs_sha256": sources,
         "quality": {
             "quantize": metrics("quantize"),
@@ -85,6 +83,11 @@ def build_manifest(
         },
         "params": parameters,
     }
+
+
+def proved_in(facts: dict[str, Any]) -> dict[str, str]:
+    """File -> level of a model folder that passed the gate; ``facts``: auto-opt's of the target."""
+    return facts["proved"] if never_run(facts) else proved_by_evaluation(facts["proved"], MODEL)
 
 
 def refuse_strays(folder: Path, names: Iterable[str], suffix: str) -> None:

@@ -80,6 +80,8 @@ _DIRECTML: dict[str, Kernel] = {
     "Neg": Kernel((FLOATS | {"int8", "int16", "int32", "int64"},)),
     "Pow": Kernel((FLOATS | {"int32"}, NUMBERS - {"int64", "uint64"})),
     "Range": Kernel((frozenset({"float", "int16", "int32", "int64"}),)),
+    "GreaterOrEqual": Kernel((NUMBERS,), "bool"),
+    "ReduceMax": Kernel((FLOATS | {"int32", "int64", "uint32", "uint64"}, INT64)),
     "ReduceMean": Kernel((FLOATS, INT64)),
     "ReduceSum": Kernel((FLOATS | {"int32", "int64", "uint32", "uint64"}, INT64)),
     "Relu": Kernel((FLOATS | {"int8", "int16", "int32"},)),

@@ -45,7 +45,7 @@ def problem(provider: str) -> str | None:
         return f"the plug-in is not installed: {wanted}"
     try:
         onnxruntime.register_execution_provider_library(get_ep_name(), get_library_path())
-    except RuntimeError as error:
+    except Exception as error:  # ONNX Runtime's errors have no class of their own
         return f"onnxruntime {onnxruntime.__version__} cannot load the plug-in ({error}): {wanted}"
     if any(device.ep_name == get_ep_name() for device in onnxruntime.get_ep_devices()):
         return None

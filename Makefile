@@ -115,7 +115,7 @@ setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not i
 repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
 	$(if $(PROFILE),python -m olivepress params "profile=$$PROFILE")
 	@! grep -qE 'lora_operator: (true|both)' params.yaml || $(MAKE) --no-print-directory operators
-	@! grep -q 'provider: WebGpuExecutionProvider' params.yaml || $(MAKE) --no-print-directory webgpu
+	@! python -m tools.runs_webgpu || $(MAKE) --no-print-directory webgpu
 	@python -m olivepress repro
 
 .PHONY: params

@@ -12,8 +12,9 @@ from olivepress.core.lacks import need_memory
 from olivepress.core.machine import take_threads
 from olivepress.core.outputs import atomic_output, write_json
 from olivepress.core.params import default_kv_cache, default_lora_operator, load_params
-from olivepress.core.proof import proved_by_export
-from olivepress.core.providers import WEBGPU
+from olivepress.core.proof import EXPORTED_ONLY, proved_by_export
+from olivepress.core.providers import CPU, NEVER_RUN, PROVIDERS, TENSORRT_RTX, WEBGPU
+from olivepress.core.report import note
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.export.check import check
@@ -22,10 +23,10 @@ from olivepress.export.operator_library import check_library, copy_libraries
 from olivepress.export.projections import BLOCKS
 from olivepress.export.session_options import set_end_tokens, set_session_options
 from olivepress.export.sizes import bytes_by_part
+from olivepress.export.structure import DOCUMENTED, check_structure
 from olivepress.export.surgery import CACHES, EMBEDDINGS, transform
 from olivepress.export.tokenizer_check import check_tokenizer
 from olivepress.export.tokenizer_file import compact_tokenizer, portable_template
-from olivepress.modeling.olive_pass import PROVIDERS
 
 
 @stage
@@ -54,6 +55,11 @@ from olivepress.modeling.olive_pass import PROVIDERS
     help="How the key-value cache is kept.  [default: float16 with native operators or CUDA]",
 )
 @click.option("--cuda-graph/--no-cuda-graph", default=True, help="CUDA: replay the decoding step as a graph.")
+@click.option(
+    "--exported-only/--no-exported-only",
+    default=None,
+    help="No stage runs it: its graph is looked through, and computed on the CPU.  [default: what no stage can run]",
+)
 @click.option("--texts", type=InFile, help="JSON lines: texts on which the runtime's tokenizer is compared.")
 @click.option("--params", type=InFile, help="params.yaml: --texts is its quantize.calibration_data.")
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="PyTorch's on the CPU; 0: as many as cores.")
@@ -72,6 +78,7 @@ def main(
     no_lora_operator: bool,
     kv_cache: str | None,
     cuda_graph: bool,
+    exported_only: bool | None,
     texts: Path | None,
     params: Path | None,
     threads: int,
@@ -89,8 +96,13 @@ def main(
     take_threads(threads)
     graphs = "false" if no_lora_operator else lora_operator or str(default_lora_operator(provider)).lower()
     operators = None if graphs == "false" else provider
-    if operators and provider == WEBGPU:
-        raise PressError("lora_operator: the native operators are for the CPU and CUDA: leave it out for WebGPU.")
+    if operators and provider in (WEBGPU, *NEVER_RUN):
+        raise PressError("lora_operator: the native operators are for the CPU and CUDA: leave it out for others.")
+    if provider in NEVER_RUN and activations != "float16":
+        raise PressError(
+            f"activations: found {activations}, expected float16: what a graph for {provider} computes in."
+        )
+    never = provider in NEVER_RUN or bool(exported_only)
     possible = default_kv_cache(provider, graphs, activations)
     if kv_cache == "float16" and possible == "float32":
         raise PressError("kv_cache: found float16 without native operators, which alone have it on a CPU.")
@@ -105,8 +117,11 @@ def main(
             operators=operators,
             both=graphs == "both",
             cache=kv_cache or possible,
-            columns=provider == WEBGPU,
+            columns=provider in (WEBGPU, *NEVER_RUN),
+            dequantized=provider == TENSORRT_RTX,
         )
+        if provider in DOCUMENTED:
+            check_structure(scratch / MODEL, provider)
         if done.operators:
             copy_libraries(scratch, provider)
         set_session_options(scratch, provider, cuda_graph=cuda_graph, original_length=done.original_length)
@@ -125,17 +140,21 @@ def main(
         if chat:
             portable_template(scratch, date)
         check_tokenizer(scratch, tokenizer, texts, chat=chat, date=date)
-        # of a graph for WebGPU the CPU can say whether it is right, and not whether WebGPU computes it
-        elsewhere = provider == WEBGPU and activations == "float32"
-        there = "CPUExecutionProvider" if elsewhere else provider
-        errors = check(model, scratch, there, trust_remote_code=trust_remote_code)
+        # of a graph of ONNX Runtime's own operators the CPU can say whether it is right, and not whether WebGPU, say,
+        # computes it
+        on_cpu = provider == WEBGPU and activations == "float32"
+        elsewhere = on_cpu or (never and provider != CPU and not done.operators)
+        errors = check(model, scratch, provider, elsewhere=elsewhere, trust_remote_code=trust_remote_code)
     parts = bytes_by_part(out, done.graph)
     found = {
         "bytes": sum(parts.values()),
         "bytes_by_part": parts,
         "lora_projections": done.projections,
-        "proved": proved_by_export(out, computed=bool(errors) and not elsewhere),
+        "proved": proved_by_export(out, computed=bool(errors) and (never or not elsewhere), elsewhere=elsewhere),
+        **({EXPORTED_ONLY: True} if never else {}),
     }
+    if never:
+        note(f"{out}: exported, its structure checked, never run: no stage runs this target ({provider}).")
     write_json(quality, found)
     return {f"relative_error_{name}": value for name, value in errors.items()}
 

@@ -15,6 +15,7 @@ from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 @stage
 @click.option("--onnx", type=InFolder, required=True, help="Exported model folder.")
 @click.option("--onnx-adapter", type=InFile, required=True, help="The adapter as an .onnx_adapter file.")
+@click.option("--facts", type=InFile, help="What auto_opt wrote of the target: one that no stage runs is not run here.")
 @click.option("--reference", type=InFolder, required=True, help="What the stage reference wrote of the adapter.")
 @click.option("--general", type=InFile, required=True, help="What evaluate_base measured of each general row.")
 @click.option("--quality", "metrics", type=Out, required=True, help="JSON: each metric by step, on both sets.")
@@ -24,6 +25,7 @@ from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 def main(
     onnx: Path,
     onnx_adapter: Path,
+    facts: Path | None,
     reference: Path,
     general: Path,
     metrics: Path,
@@ -33,12 +35,12 @@ def main(
 ) -> None:
     """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them.
 
-    Of a model with two graphs, by either of them.
+    Of a model with two graphs, by either of them; of a target that is exported only (FACTS), by none.
     """
     # below it SciPy's BLAS does not fail as it is loaded, but asks for memory again and again
     need_memory(sum(sizes(onnx).values()), f"{onnx}, which ONNX Runtime loads,")
     sets = {name: Scores.load(reference / name / SCORES) for name in ("held_out", "general")}
-    for graph in graphs(onnx):
+    for graph in graphs(onnx, facts):
         exported = Exported(onnx, onnx_adapter, graph=graph)
         for name, torch in sets.items():
             for step, top in load_top(reference / name / TOP).items():

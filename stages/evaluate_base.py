@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from olivepress.core.outputs import atomic_output, sizes, write_csv, write_json
-from olivepress.core.stage import InFolder, Out, stage
+from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.evaluate.exported import Exported, graphs
 from olivepress.evaluate.figures import intervals, quality, samples
 from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
@@ -15,6 +15,7 @@ from olivepress.evaluate.scores import SCORES, TOP, Scores, load_top
 @click.option("--base", type=InFolder, required=True, help="Checkpoint folder.")
 @click.option("--quantized", type=InFolder, required=True, help="Quantized checkpoint folder.")
 @click.option("--onnx", type=InFolder, required=True, help="Exported model folder.")
+@click.option("--facts", type=InFile, help="What auto_opt wrote of the target: one that no stage runs is not run here.")
 @click.option("--reference", type=InFolder, required=True, help="What reference_base wrote.")
 @click.option("--scores", type=Out, required=True, help="JSON: what was measured of each row, for evaluate.")
 @click.option("--quality", "metrics", type=Out, required=True, help="JSON: each metric by step.")
@@ -26,6 +27,7 @@ def main(
     base: Path,
     quantized: Path,
     onnx: Path,
+    facts: Path | None,
     reference: Path,
     scores: Path,
     metrics: Path,
@@ -36,12 +38,12 @@ def main(
 ) -> None:
     """Write what ONNX Runtime makes of the rows of REFERENCE, beside what PyTorch made of them.
 
-    Of a model with two graphs, by either of them.
+    Of a model with two graphs, by either of them; of a target that is exported only (FACTS), by none.
     """
     torch = Scores.load(reference / SCORES)
     top = load_top(reference / TOP)["quantized"]
     general = torch
-    for graph in graphs(onnx):
+    for graph in graphs(onnx, facts):
         found = Exported(onnx, graph=graph).measure(torch, top, "quantized", "general", adapted=False)
         general = general.with_(found)
     with atomic_output(scores) as scratch:

@@ -7,7 +7,9 @@ from tabulate import tabulate
 
 from olivepress.core.errors import PressError
 from olivepress.core.gates import Thresholds, failed_thresholds, read_measured, verdicts, worst
-from olivepress.core.outputs import write_json
+from olivepress.core.outputs import read_json, write_json
+from olivepress.core.proof import EXPORTED_ONLY, never_run
+from olivepress.core.report import note
 from olivepress.core.stage import InFolder, Number, Out, stage
 
 
@@ -35,6 +37,9 @@ def main(results: Path, target: str, adapters: tuple[str, ...], quality: Path, *
     is this machine's: it is judged where this machine ran smoke-infer, and written nowhere.
     """
     measured = read_measured(results, target, adapters)
+    never = never_run(read_json(results / f"quality/auto-opt/{target}.json"))
+    if never:
+        note(f"{target}: exported, its structure checked, never run here: held to PyTorch's losses and its size alone.")
     found = verdicts(measured, Thresholds(**thresholds))
     rows = [("ok" if each.ok else "missed", each.metric, str(each.figure), each.bound) for each in found]
     click.echo(tabulate(rows, ("", "metric", "value (95 %)", "threshold"), tablefmt="plain", disable_numparse=True))
@@ -45,7 +50,8 @@ def main(results: Path, target: str, adapters: tuple[str, ...], quality: Path, *
             + "\n  ".join(missed)
             + "\nTrain longer (finetune), change what loses (quantize, targets), or the thresholds in params.yaml."
         )
-    write_json(quality, worst(each for each in found if each.threshold != "min_relative_speed"))
+    judged = worst(each for each in found if each.threshold != "min_relative_speed")
+    write_json(quality, {**judged, **({EXPORTED_ONLY: True} if never else {})})
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import click
 from olivepress.core import report
 from olivepress.core.artifact import OPERATORS
 from olivepress.core.errors import PressError
-from olivepress.core.outputs import write_json
+from olivepress.core.outputs import read_json, write_json
 from olivepress.core.params import load_params
+from olivepress.core.proof import EXPORTED_ONLY, never_run
 from olivepress.core.stage import InFile, InFolder, Out, stage
 from olivepress.core.template import check_template, unescape
 from olivepress.runtime.agreement import Interview, agreement, interview
@@ -24,6 +25,7 @@ from olivepress.runtime.graphs import CONFIGURED, NATIVE, choose
 @click.option("--adapter", required=True, help="The adapter's name.")
 @click.option("--adapter-file", type=InFile, required=True, help="Its .onnx_adapter file.")
 @click.option("--prompt", "prompts", multiple=True, help="A question to ask; repeat for more.")
+@click.option("--facts", type=InFile, help="What auto_opt wrote of the target: one that no stage runs is not run here.")
 @click.option("--params", type=InFile, help="params.yaml: also asks its smoke_infer.prompt, of any length.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=64)
 @click.option("--template", default="chat", help='"chat", or the text template of the prepare stage.')
@@ -34,6 +36,7 @@ def main(
     adapter: str,
     adapter_file: Path,
     prompts: tuple[str, ...],
+    facts: Path | None,
     params: Path | None,
     max_new_tokens: int,
     template: str,
@@ -44,8 +47,13 @@ def main(
 
     Of a model with two graphs the portable one answers, so that the answers are the same on every machine. Where the
     one with native operators can run, it is asked the same and held to the portable one; the cost is that of what is
-    loaded here by default.
+    loaded here by default. A target that is exported only (FACTS) is not asked, and QUALITY says so.
     """
+    if facts and never_run(read_json(facts)):
+        report.note(f"{model}: exported, its structure checked, never run here: not asked.")
+        write_json(answers_file, [])
+        write_json(quality, {EXPORTED_ONLY: True})
+        return {}
     template = unescape(template)
     check_template(template)
     prompts = (*prompts, *(load_params(params).smoke_infer.prompt if params else ()))

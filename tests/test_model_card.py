@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from olivepress.core.errors import PressError
+from olivepress.core.proof import ELSEWHERE
 from olivepress.register.card_header import base_model, licence_fields
 from olivepress.register.model_card import RUNTIME, render_card
 
@@ -177,6 +178,30 @@ def test_it_says_how_a_webgpu_target_gets_its_plug_in():
     registered, loaded = code.index("og.register_execution_provider_library("), code.index("og.Model(")
     assert registered < loaded
     compile(code, "card", "exec")
+
+
+@pytest.mark.parametrize(
+    ("provider", "extra"),
+    [("DmlExecutionProvider", "runtime-directml"), ("NvTensorRTRTXExecutionProvider", "runtime-tensorrt-rtx")],
+)
+def test_a_target_that_was_never_run_is_said_to_be_so_and_has_no_figures_of_a_run(provider, extra):
+    never = deepcopy(MANIFEST)
+    never["params"]["targets"] = {"cpu-int4": {"provider": provider}}
+    never["proved"] = {"model/model.onnx": ELSEWHERE}
+    never["exported_only"] = True
+    held_out, kept = never["quality"]["evaluate"]["travel"].values()
+    for measured in (held_out, kept, never["quality"]["evaluate-base"]["general"]):
+        measured["loss"] = {step: loss for step, loss in measured["loss"].items() if not step.endswith("_onnx")}
+        del measured["kl_divergence"], measured["same_top_token"]
+    text = render_card(never, {})
+    assert "**Exported, its structure checked, never run.** The pipeline that made this release has not run it" in text
+    assert f"({provider})" in text and f"olivepress[{extra}] @ git+" in text
+    assert f"- `model/model.onnx`: {ELSEWHERE}: what it was made for never ran it" in text
+    assert "evaluated" not in text.partition("## Quality")[2]
+    assert not ModelCard(text).data.eval_results
+    code = text.partition("```python\nimport onnxruntime_genai as og\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
+    assert "never run" not in card()
 
 
 def test_a_text_template_is_in_the_code():

@@ -327,6 +327,9 @@ HOSTILE = [
     'a"b',
     "a\\b",
 ]
+NEVER_RUN = {
+    **{"precision": "int4", "lm_head": "int4", "embedding": "float", "activations": "float16"},
+}
 WEBGPU = {
     **{"provider": "WebGpuExecutionProvider", "precision": "int4", "lm_head": "int8", "activations": "float32"},
 }
@@ -404,7 +407,7 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
         (
             "targets.cpu-int4.provider",
             "CPU",
-            "expected CPUExecutionProvider, CUDAExecutionProvider or WebGpuExecutionProvider",
+            "expected CPUExecutionProvider, CUDAExecutionProvider, WebGpuExecutionProvider, DmlExecutionProvider or Nv",
         ),
         ("targets.cpu-int4.lm_head", "fp16", "expected int4, int8, float or mixed"),
         ("targets.cpu-int4.embedding", "int6", "expected float, int8, int4 or mixed"),
@@ -456,6 +459,34 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
                 ("cuda_graph", True, "true, expected it for the CUDAExecutionProvider only"),
             )
         ),
+        *(
+            (
+                "targets.cpu-int4",
+                {**NEVER_RUN, "provider": provider, key: value},
+                f"targets.cpu-int4.{key}: found {said}",
+            )
+            for provider, key, value, said in (
+                ("DmlExecutionProvider", "activations", "float32", "float32, expected float16: what a graph for Dml"),
+                ("DmlExecutionProvider", "embedding", "int8", "int8, expected float: it documents no quantized lookup"),
+                ("DmlExecutionProvider", "lora_operator", True, "true, expected false: native operators are for the"),
+                ("DmlExecutionProvider", "kv_cache", "float32", "float32, expected float16"),
+                (
+                    "DmlExecutionProvider",
+                    "exported_only",
+                    False,
+                    "false, expected true: no stage of this pipeline runs",
+                ),
+                ("DmlExecutionProvider", "cuda_graph", True, "true, expected it for the CUDAExecutionProvider only"),
+                ("NvTensorRTRTXExecutionProvider", "lm_head", "int8", "int8, expected int4 or float: TensorRT takes"),
+                (
+                    "NvTensorRTRTXExecutionProvider",
+                    "activations",
+                    "int8",
+                    "int8, expected float16: what a graph for Nv",
+                ),
+            )
+        ),
+        ("targets.cpu-int4.exported_only", True, "found true, expected false: every machine has a CPU to run it on"),
         ("quantize.bits", [4], "found a list, expected 4 or 8"),
         ("quantize.bits", 8, "awq packs 4 bits"),
         ("quantize.bits", "4", "found the text '4', expected 4 or 8"),

@@ -3,7 +3,16 @@
 import platform
 
 from olivepress.core.artifact import LIBRARIES, MODEL, OPERATORS, library_for
-from olivepress.core.proof import EVALUATED, EXPORTED, LEVELS, RUN, STRUCTURE, proved_by_evaluation, proved_by_export
+from olivepress.core.proof import (
+    ELSEWHERE,
+    EVALUATED,
+    EXPORTED,
+    LEVELS,
+    RUN,
+    STRUCTURE,
+    proved_by_evaluation,
+    proved_by_export,
+)
 
 
 def model_folder(folder, *names):
@@ -24,4 +33,9 @@ def test_only_this_machines_library_has_run(tmp_path):
     assert found == {MODEL: RUN, OPERATORS: RUN, own: RUN, other: EXPORTED}
     assert proved_by_evaluation(found, [MODEL]) == {**found, MODEL: EVALUATED}
     assert proved_by_evaluation(found, [MODEL, OPERATORS]) == {**found, MODEL: EVALUATED, OPERATORS: EVALUATED}
-    assert set(found.values()) | {EVALUATED, STRUCTURE} == set(LEVELS)
+    assert set(found.values()) | {EVALUATED, STRUCTURE, ELSEWHERE} == set(LEVELS)
+
+
+def test_what_the_cpu_computed_in_anothers_place_has_not_run(tmp_path):
+    assert proved_by_export(model_folder(tmp_path), computed=True, elsewhere=True) == {MODEL: ELSEWHERE}
+    assert proved_by_export(tmp_path, computed=False, elsewhere=True) == {MODEL: STRUCTURE}

@@ -262,7 +262,7 @@ def test_a_library_of_this_name_needs_somebody_who_vouches_for_it(model):
         (lambda model: model["decoder"].update(session_options={"provider_options": ["cuda"]}), "a list of objects"),
         (
             lambda model: model["decoder"].update(session_options={"provider_options": [{"VitisAI": {}}]}),
-            "it asks for the execution provider 'VitisAI', expected cpu, cuda or webgpu",
+            "it asks for the execution provider 'VitisAI', expected cpu, cuda, webgpu, dml or nvtensorrtrtx",
         ),
         (lambda model: model.pop("pad_token_id"), "model.pad_token_id: found 'None', expected a whole number"),
         (lambda model: model.pop("vocab_size"), "model.vocab_size: found 'None', expected a whole number from 1"),

@@ -18,6 +18,7 @@ from olivepress.core import report
 from olivepress.core.errors import PressError
 from olivepress.core.git import git, succeeds
 from olivepress.core.outputs import sha256, sizes
+from olivepress.core.proof import EXPORTED_ONLY, never_run
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -173,10 +174,16 @@ def tags(release: dict[str, Any], content: str) -> dict[str, str]:
         HASH: content,
         **git_state(),
         **{f"sha256.{Path(path).stem}": digest for path, digest in adapters.items()},
+        **({EXPORTED_ONLY: "never run"} if never_run(release) else _measured(metrics)),
+    }
+    return {key: str(value)[:LONGEST_TAG] for key, value in list(values.items())[:MOST_TAGS]}
+
+
+def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {
         **{f"loss.{data}": last(measured["loss"], "_onnx") for data, measured in metrics.items()},
         **{f"same_top_token.{data}": last(measured["same_top_token"]) for data, measured in metrics.items()},
     }
-    return {key: str(value)[:LONGEST_TAG] for key, value in list(values.items())[:MOST_TAGS]}
 
 
 def last(steps: dict[str, Any], runtime: str = "") -> Any:

@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from olivepress.core.errors import PressError
 from olivepress.core.lora_variants import REFUSED_PARAMS, read_patterns, read_ranks
-from olivepress.core.providers import CPU, WEBGPU
+from olivepress.core.providers import CPU, CUDA, DIRECTML, NEVER_RUN, PROVIDERS, TENSORRT_RTX, WEBGPU
 from olivepress.core.strict_yaml import Document, Key, describe, dotted, parse_yaml, read_text, read_yaml
 from olivepress.core.template import check_template, unescape
 
@@ -45,8 +45,13 @@ WHEEL = re.compile(
     re.ASCII,
 )
 WHEEL_FORM = "pypi://name@version/path/in/the/wheel.gguf#sha256=… (64 hexadecimal digits, the wheel's hash)"
-# Olive's ModelBuilder pass has no name for them in the builder, and says "cpu" instead.
-CPU_IN_DISGUISE = ("OpenVINOExecutionProvider", "QNNExecutionProvider", "VitisAIExecutionProvider")
+# Olive's ModelBuilder pass has no name for them in the builder, and says "cpu" instead. What to take in their place:
+_NPU = "a CPU target: docs/npu.md has how far Olive's way to it goes here, and where it ends"
+CPU_IN_DISGUISE = {
+    "OpenVINOExecutionProvider": "`olivepress openvino export` (docs/openvino.md)",
+    "QNNExecutionProvider": _NPU,
+    "VitisAIExecutionProvider": _NPU,
+}
 SIZE = re.compile(r"[1-9][0-9]*[bkmgBKMG]?")
 LONGEST_NAME = 255  # bytes, on every file system in use
 WRITTEN = ("models", "results", "data/prepared")  # what the stages write lies below
@@ -197,7 +202,8 @@ def _check_provider(provider: Any) -> Any:
     if provider in CPU_IN_DISGUISE:
         raise ValueError(
             "Olive's ModelBuilder pass exports a graph for the CPU for it, without a word: the target would be another "
-            "one in name alone. Expected CPUExecutionProvider, CUDAExecutionProvider or WebGpuExecutionProvider"
+            f"one in name alone. Take {CPU_IN_DISGUISE[provider]}. Expected {', '.join(PROVIDERS[:-1])} or "
+            f"{PROVIDERS[-1]}"
         )
     return provider
 
@@ -382,6 +388,11 @@ def ships_operators(target: dict[str, Any]) -> bool:
     return bool(target.get("lora_operator", default_lora_operator(target["provider"])))
 
 
+def exported_only(target: dict[str, Any]) -> bool:
+    """Whether no stage runs a target; ``target`` as params.yaml has it, checked."""
+    return bool(target.get("exported_only", target["provider"] in NEVER_RUN))
+
+
 def default_kv_cache(
     provider: str, lora_operator: object, activations: str | None = None
 ) -> Literal["float32", "float16"]:
@@ -389,6 +400,8 @@ def default_kv_cache(
 
     ``lora_operator``: as the target has it, or as an option's text. WebGPU's is what its graph computes in.
     """
+    if provider in NEVER_RUN:
+        return "float16"
     if provider == WEBGPU:
         return "float16" if activations == "float16" else "float32"
     native = str(lora_operator).lower() != "false"
@@ -397,7 +410,7 @@ def default_kv_cache(
 
 class Target(Section):
     provider: Annotated[
-        Literal["CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider"],
+        Literal[PROVIDERS],
         BeforeValidator(_check_provider),
     ]
     precision: Literal["int4"]  # Olive's builder exports no int8; a checkpoint of 8 bits keeps its own
@@ -414,6 +427,7 @@ class Target(Section):
         )
     )
     cuda_graph: bool = True
+    exported_only: bool = Field(default_factory=lambda target: target.get("provider") in NEVER_RUN)
 
 
 class Evaluate(Section):
@@ -623,10 +637,14 @@ def _target(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
         )
     on_cpu = target.get("provider") == CPU
     on_webgpu = target.get("provider") == WEBGPU
-    if (on_cpu or on_webgpu) and target.get("cuda_graph") is True:
+    if target.get("provider") in PROVIDERS and target.get("provider") != CUDA and target.get("cuda_graph") is True:
         yield (*key, "cuda_graph"), "found true, expected it for the CUDAExecutionProvider only."
+    yield from _exported_only(key, target)
     if on_webgpu:
         yield from _webgpu(key, target)
+        return
+    if target.get("provider") in NEVER_RUN:
+        yield from _never_run(key, target)
         return
     if not on_cpu and target.get("lora_operator") == "both":
         yield (*key, "lora_operator"), "found both, expected true or false: only a CPU gets two graphs."
@@ -634,6 +652,47 @@ def _target(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
         yield (*key, "kv_cache"), "found float16 with lora_operator false, expected float32: it takes native operators."
     if not on_cpu and target.get("kv_cache") == "float32":
         yield (*key, "kv_cache"), "found float32, expected float16: a CUDA target computes in it."
+
+
+def _exported_only(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    provider, only = target.get("provider"), target.get("exported_only")
+    if only is True and provider == CPU:
+        yield (*key, "exported_only"), "found true, expected false: every machine has a CPU to run it on."
+    if only is False and provider in NEVER_RUN:
+        yield (
+            (*key, "exported_only"),
+            f"found false, expected true: no stage of this pipeline runs {provider} (docs/directml.md).",
+        )
+
+
+# What a head can be of the operators that these document, and why it cannot be another.
+DOCUMENTED_HEADS = {
+    DIRECTML: (("int4", "int8", "float"), "a mixed head looks its tokens up in quantized tables"),
+    TENSORRT_RTX: (("int4", "float"), "TensorRT takes weights in groups in 4 bits alone"),
+}
+
+
+def _never_run(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    """The graph computes in float16, by operators that the provider documents (olivepress/export/structure.py)."""
+    provider = target["provider"]
+    if target.get("activations") in ("float32", "bfloat16", "int8"):
+        yield (
+            (*key, "activations"),
+            f"found {target['activations']}, expected float16: what a graph for {provider} computes in.",
+        )
+    if target.get("lora_operator") not in (None, False):
+        yield (
+            (*key, "lora_operator"),
+            f"found {describe(target['lora_operator'])}, expected false: native operators are for the CPU and CUDA.",
+        )
+    if target.get("kv_cache") == "float32":
+        yield (*key, "kv_cache"), f"found float32, expected float16: what a graph for {provider} computes in."
+    embedding = target.get("embedding", "int8")
+    if embedding in ("int8", "int4"):
+        yield (*key, "embedding"), f"found {embedding}, expected float: it documents no quantized lookup."
+    heads, reason = DOCUMENTED_HEADS[provider]
+    if target.get("lm_head") in {"int4", "int8", "float", "mixed"}.difference(heads):
+        yield (*key, "lm_head"), f"found {target['lm_head']}, expected {' or '.join(heads)}: {reason}."
 
 
 def _webgpu(key: Key, target: dict[str, Any]) -> Iterator[tuple[Key, str]]:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from olivepress.core.artifact import OPERATORS
 from olivepress.core.errors import PressError
-from olivepress.core.report import progress
+from olivepress.core.outputs import read_json
+from olivepress.core.proof import never_run
+from olivepress.core.report import note, progress
 from olivepress.evaluate.rows import Row, batches
 from olivepress.evaluate.scores import Scores, Top, divergence
 from olivepress.runtime.genai import Model
@@ -20,11 +22,15 @@ ADAPTER = "adapter"
 TOGETHER = 8  # answers that are generated at a time
 
 
-def graphs(folder: Path) -> tuple[str, ...]:
+def graphs(folder: Path, facts: Path | None = None) -> tuple[str, ...]:
     """Those of the model folder that are measured, as `Exported` takes them: every one that it has.
 
-    PressError where one cannot run here, so that what is written does not depend on the machine.
+    ``facts``: what auto-opt wrote of the target; of one that no stage runs none is. PressError where one cannot run
+    here, so that what is written does not depend on the machine.
     """
+    if facts and never_run(read_json(facts)):
+        note(f"{folder}: exported, its structure checked, never run here: the figures are PyTorch's alone.")
+        return ()
     if not (folder / OPERATORS).is_file():
         return (CONFIGURED,)
     try:

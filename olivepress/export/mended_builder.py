@@ -10,6 +10,9 @@ whatever the file says, and what the builder does not find there it takes to be 
 - **Norms** have the configuration's epsilon, whichever name it has there; those of OLMo are LayerNorms; 1 is added to
   weights in float32 where Gemma and Nemotron add it.
 - **Gemma's embedding** is scaled by the root of its width, not by that rounded to two decimals.
+- **For TensorRT for RTX** products stay MatMulNBits, as for the others, and passes/dequantized.py makes of them what
+  TensorRT takes. The builder's own way writes an AWQ checkpoint's nibbles, which are unsigned, as signed ones, with
+  zero points that TensorRT does not take, leaves q, k and v as they are, and the head in float16.
 
 tests/pipeline/test_mended_builder.py shows the fault of each without it.
 """
@@ -34,11 +37,13 @@ def mended_builder() -> Iterator[None]:
 
     model, config_class = builder.Model, builder.AutoConfig
     made, attend, normalise = model.__init__, model.make_attention, model.make_layernorm_op
+    normalise_by_parts = model._make_layernorm_op  # TensorRT for RTX's
     tables = model.make_rotary_embedding_caches_from_scratch
 
     def init(self: Any, config: "PretrainedConfig", *args: Any) -> None:
         self.config = config
         made(self, config, *args)
+        self.quant_attrs["use_qdq"] = False
         if isinstance(self, builder.OLMoModel):
             self.layernorm_attrs.update(simple=False, epsilon=OLMO_EPSILON)
 
@@ -53,6 +58,10 @@ def mended_builder() -> Iterator[None]:
     def make_layernorm(self: Any, layer_id: int, layernorm: Any, *args: Any, **kwargs: Any) -> None:
         widen(self, layernorm)
         normalise(self, layer_id, layernorm, *args, **kwargs)
+
+    def make_layernorm_by_parts(self: Any, layer_id: int, layernorm: Any, *args: Any, **kwargs: Any) -> None:
+        widen(self, layernorm)
+        normalise_by_parts(self, layer_id, layernorm, *args, **kwargs)
 
     def make_attention(self: Any, layer_id: int, attention: Any, root_input: str, **kwargs: Any) -> None:
         window, rope = self.window_size, self.attention_attrs["rope"]
@@ -77,6 +86,7 @@ def mended_builder() -> Iterator[None]:
     made_gemma = builder.GemmaModel.__init__
     builder.GemmaModel.__init__ = init_gemma
     model.__init__, model.make_attention, model.make_layernorm_op = init, make_attention, make_layernorm
+    model._make_layernorm_op = make_layernorm_by_parts
     model.make_rotary_embedding_caches_from_scratch = make_tables
     builder.AutoConfig = Config
     try:
@@ -84,6 +94,7 @@ def mended_builder() -> Iterator[None]:
     finally:
         builder.GemmaModel.__init__ = made_gemma
         model.__init__, model.make_attention, model.make_layernorm_op = made, attend, normalise
+        model._make_layernorm_op = normalise_by_parts
         model.make_rotary_embedding_caches_from_scratch = tables
         builder.AutoConfig = config_class
 

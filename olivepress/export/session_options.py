@@ -22,6 +22,9 @@ def set_session_options(folder: Path, provider: str, *, cuda_graph: bool, origin
     adapter that its generator has active. An adapter has to be set active before the prompt: one set after the capture
     is not seen (tests/gpu shows it). With graphs on a long-RoPE model takes its rotary tables by the longest text that
     is allowed and not by the text (passes/rotary_caches.py), so its context ends at ``original_length``, in tokens.
+
+    TensorRT for RTX: the builder asks for CUDA graphs there, too. Nobody has shown that such a graph sees another
+    adapter than the one that it was captured with: they are off.
     """
     path = folder / "genai_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -31,6 +34,8 @@ def set_session_options(folder: Path, provider: str, *, cuda_graph: bool, origin
     if (folder / LIBRARY).is_file() and not (folder / OPERATORS).is_file():
         options["custom_ops_library"] = LIBRARY
     for entry in options["provider_options"]:
+        if "NvTensorRtRtx" in entry:
+            entry["NvTensorRtRtx"]["enable_cuda_graph"] = "0"
         if "cuda" in entry:
             entry["cuda"]["enable_cuda_graph"] = "1" if cuda_graph else "0"
             if cuda_graph and original_length:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 TOKENIZER = ("tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges", "spiece")
 PARTS = ("embedding", "head", "projections", "scales")
 WEIGHTS, SCALES = 1, (2, 3)  # where a product has them, zero points among the scales
+PRODUCTS = ("MatMulNBits", "MatMul", "DequantizeLinear")
 HEAD = "/lm_head/"
+INT4, SHIFT = "/int4", "/Shift"  # of the names of nodes that dequantized.py makes
 
 
 def bytes_by_part(folder: Path, graph: "ir.Graph") -> dict[str, int]:
@@ -45,12 +47,14 @@ def _order(part: str) -> int:
 
 def _part(node: "ir.Node", place: int) -> str:
     """The part that an initializer is of which ``node`` reads at ``place``."""
-    name = node.name or ""
+    name = (node.name or "").removeprefix(INT4)
     if node.op_type in ("Gather", "GatherBlockQuantized") and "embed" in name:
         return "embedding" if place == 0 else "scales"
-    if node.op_type == "MatMulNBits" and place in SCALES:
+    if (node.op_type == "MatMulNBits" and place in SCALES) or (node.op_type == "DequantizeLinear" and place == 1):
         return "scales"
-    if node.op_type in ("MatMulNBits", "MatMul") and place == WEIGHTS:
+    if node.op_type == "MatMul" and name.endswith(SHIFT):
+        return "scales"
+    if place == (0 if node.op_type == "DequantizeLinear" else WEIGHTS) and node.op_type in PRODUCTS:
         return "head" if name.startswith(HEAD) else "projections"
     return "rest"
 

@@ -10,6 +10,7 @@ In this order, since each finds what those before it leave (``MixedHead``, if as
 6. ``LoraInputs``: every projection, packed or not, gets inputs for an adapter. ONNX Runtime alone runs the result.
 7. ``NativeOperators``, if asked for: the project's operators take the place of what 6 added, and of some nodes more;
    on a CPU ``HalfCache``, if asked for: its attention, too, with the key-value cache in float16.
+8. ``Dequantized``, for TensorRT for RTX: MatMulNBits in the operators that TensorRT has.
 
 The graphs after 6 and after 7 read one and the same data file, so a folder can have both: then ``HalfAdapters`` makes
 the portable one read adapters in float16, as the operators do, and one adapter file serves the two.
@@ -52,6 +53,7 @@ def transform(
     both: bool = False,
     cache: str = "float32",
     columns: bool = False,
+    dequantized: bool = False,
 ) -> Transformed:
     """Run all passes over the ONNX file, in place.
 
@@ -59,9 +61,10 @@ def transform(
     provider whose native operators are to run the adapters; None leaves them to ONNX Runtime's own. ``both``: the file
     stays portable, and the graph with the operators is written beside it (OPERATORS), or left out, with a note, where
     they cannot compute it. ``cache``: one of CACHES; CUDA's is what the graph computes in. ``columns`` as of
-    LoraInputs, for WebGPU. Raises PressError for a graph that has no known projection, and else for one that the
-    operators cannot compute.
+    LoraInputs, for WebGPU and others. ``dequantized``: Dequantized is run, too. Raises PressError for a graph that has
+    no known projection, and else for one that the operators, or TensorRT's, cannot compute.
     """
+    from olivepress.export.passes.dequantized import Dequantized
     from olivepress.export.passes.embedding import Embedding
     from olivepress.export.passes.gate_up import PackGateUp
     from olivepress.export.passes.half_adapters import HalfAdapters
@@ -82,6 +85,7 @@ def transform(
         apply(path, cut)
     small = (Embedding(embedding, cut.rare), SixteenBits())
     alone = [] if both else native
+    last = (Dequantized(),) if dequantized else ()
     model = apply(
         path,
         RotaryCaches(),
@@ -90,6 +94,7 @@ def transform(
         *small,
         LoraInputs(lora_inputs, columns=columns),
         *alone,
+        *last,
     )
     if both:
         try:

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from olivepress.core.providers import CPU, CUDA, WEBGPU
+from olivepress.core.providers import CPU
 from olivepress.core.remote_code import without_remote_code
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from olive.passes import Pass
 
 os.environ.setdefault("OLIVE_DISABLE_TELEMETRY", "1")
-
-PROVIDERS = (CPU, CUDA, WEBGPU)
 
 
 def run_pass(

@@ -128,6 +128,7 @@ class Target:
 
     name: str
     outdated: bool
+    never_run: bool
     thresholds: list[tuple[str, list[Verdict]]]
     measured: list[Measured]
     differences: dict[str, list[Difference]]
@@ -294,6 +295,7 @@ def target(results: Results, name: str) -> Target:
     return Target(
         name=name,
         outdated=results.outdated(name),
+        never_run=results.never_run(name),
         thresholds=[(key, list(several)) for key, several in groupby(verdicts, key=lambda each: each.threshold)],
         measured=list(_measured(results, name, spread)),
         differences=_differences(spread),
@@ -394,7 +396,7 @@ def _speeds(results: Results, target: str) -> Iterator[Speed]:
     for name in results.adapters:
         found = results.cost(f"smoke-infer@{name}-{target}")
         facts = results.json(f"results/machine/facts/smoke-infer/{target}/{name}.json")
-        if not found:
+        if "tokens_per_second" not in found:
             continue
         rates, firsts = found.get("tokens_per_second", {}), found.get("seconds_to_first_token", {})
         common = (found.get("load_seconds"), machine(facts))

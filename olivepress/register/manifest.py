@@ -8,7 +8,7 @@ from olivepress.core.artifact import ADAPTER_SUFFIX, MODEL, OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.outputs import read_json, sha256, sizes
 from olivepress.core.params import REGISTERED, SEMVER, read_params
-from olivepress.core.proof import proved_by_evaluation
+from olivepress.core.proof import EXPORTED_ONLY, never_run, proved_by_evaluation
 
 # What a model folder may have to run: the graph that genai_config.json names, and one with native operators beside it.
 GRAPHS = {"configured": f"model/{MODEL}", "operators": f"model/{OPERATORS}"}
@@ -79,6 +79,7 @@ def build_manifest(
                 metrics(f"auto-opt/{target}")["proved"], graphs_measured(general, evaluated.values())
             ).items()
         },
+        **({EXPORTED_ONLY: True} if never_run(metrics(f"auto-opt/{target}")) else {}),
         "inputs_sha256": sources,
         "quality": {
             "quantize": metrics("quantize"),

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from olivepress.core.artifact import ADAPTER_SUFFIX, LIBRARIES, MODEL, OPERATORS
-from olivepress.core.proof import LEVELS
-from olivepress.core.providers import CPU, CUDA, WEBGPU
+from olivepress.core.proof import LEVELS, never_run
+from olivepress.core.providers import CPU, CUDA, DIRECTML, TENSORRT_RTX, WEBGPU
 from olivepress.core.template import render_prompt, unescape
 from olivepress.register.card_header import base_model, licence_fields, render_header
 
@@ -17,7 +17,14 @@ EXTRAS = {
     CPU: ("runtime", RUNTIME["onnxruntime"], ""),
     CUDA: ("runtime-cuda", RUNTIME["onnxruntime"], ", both in their builds for CUDA 12"),
     WEBGPU: ("runtime-webgpu", "1.31", ", and onnxruntime-ep-webgpu, the plug-in that computes on a GPU by WebGPU"),
+    DIRECTML: ("runtime-directml", "1.24", ", both in their builds for DirectML, which are for Windows"),
+    TENSORRT_RTX: (
+        "runtime-tensorrt-rtx",
+        RUNTIME["onnxruntime"],
+        ", and onnxruntime-ep-nv-tensorrt-rtx, NVIDIA's plug-in for RTX cards",
+    ),
 }
+PLUG_INS = {WEBGPU: "onnxruntime_ep_webgpu", TENSORRT_RTX: "onnxruntime_ep_nv_tensorrt_rtx"}
 QUESTION = "What is the best thing to see in Chicago?"
 
 BODY = """\
@@ -26,7 +33,7 @@ BODY = """\
 {architecture} with {parameters:,} parameters, quantized with {algorithm} to {bits} bits a weight (whole checkpoint:
 {bits_per_weight} bits, {size_percent:.0f}% of the original bytes) and exported to ONNX Runtime GenAI with open LoRA
 inputs: one base, any of its adapters ({adapters}), or none.
-
+{warning}
 ## Install
 
 It needs Python 3.11 or newer, onnxruntime {onnxruntime} or newer and onnxruntime-genai {genai} or newer{besides}.
@@ -111,6 +118,12 @@ It knows what its base and its adapters' data taught it, and can be wrong with c
 the data sets named there and say nothing about others. The base's licence and limits apply.
 """
 
+NEVER_RUN = """
+**Exported, its structure checked, never run.** The pipeline that made this release has not run it on what it was made
+for ({provider}). What was done in its place stands below, under Quality; the losses are PyTorch's, on the same weights.
+Nobody has measured how it answers, or how fast.
+"""
+
 NATIVE = """
 The folder has native code for Linux, which ONNX Runtime loads with the model:
 {libraries}.
@@ -130,10 +143,10 @@ pipeline's own sources (`operators/`). Their hashes are in
 `manifest.json`: check them as you would a program's.
 """
 
-PLUG_IN = f"""\
-import onnxruntime_ep_webgpu
+PLUG_IN = """\
+import {module}
 
-og.register_execution_provider_library("{WEBGPU}", onnxruntime_ep_webgpu.get_library_path())
+og.register_execution_provider_library({name}, {module}.get_library_path())
 """
 
 
@@ -165,6 +178,8 @@ def _metrics(measured: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, f
     title = "mean negative log-likelihood, nats per answer token"
     found = []
     for data, metrics in measured.items():
+        if not {"finetuned_onnx", "quantized_onnx"} & metrics["loss"].keys():
+            continue  # what ships was never run
         adapted = "finetuned_onnx" in metrics["loss"]
         who = f"adapter {data.removeprefix('general with ')}" if adapted else "no adapter"
         loss = metrics["loss"]["finetuned_onnx" if adapted else "quantized_onnx"]
@@ -183,7 +198,7 @@ def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence
         columns = ("base", "quantized", "finetuned", "quantized_onnx", "finetuned_onnx")
         steps = " | ".join(f"{loss[step]:.3f}" if step in loss else "" for step in columns)
         losses.append(f"| {data} | {steps} |")
-        for step, divergence in metrics["kl_divergence"].items():
+        for step, divergence in metrics.get("kl_divergence", {}).items():
             adapted, native = step.startswith("finetuned"), step.endswith("_operators")
             if data.startswith("general with ") and not adapted:
                 continue  # that is general itself
@@ -206,9 +221,10 @@ def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence
         onnxruntime=onnxruntime,
         genai=RUNTIME["onnxruntime-genai"],
         besides=besides,
-        both="all three" if provider == WEBGPU else "both",
+        both="all three" if provider in PLUG_INS else "both",
         extra=extra,
-        plug_in=PLUG_IN if provider == WEBGPU else "",
+        plug_in=_plug_in(provider),
+        warning=NEVER_RUN.format(provider=provider) if never_run(manifest) else "",
         question=QUESTION,
         adapter=names[0],
         load_adapters="\n".join(f'adapters.load("adapters/{name}{ADAPTER_SUFFIX}", "{name}")' for name in names),
@@ -230,6 +246,14 @@ def _body(manifest: dict[str, Any], measured: dict[str, dict[str, Any]], licence
         licence=manifest["licence"],
         licence_texts=_licences(licence_texts),
     )
+
+
+def _plug_in(provider: str) -> str:
+    """The lines of Python that have GenAI know a provider that is a plug-in."""
+    module = PLUG_INS.get(provider)
+    if module is None:
+        return ""
+    return PLUG_IN.format(module=module, name=f'"{WEBGPU}"' if provider == WEBGPU else f"{module}.get_ep_name()")
 
 
 def _native(files: Mapping[str, Any]) -> str:

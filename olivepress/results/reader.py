@@ -13,6 +13,7 @@ from olivepress.core.errors import PressError, first_sentence
 from olivepress.core.gates import Thresholds, Verdict, read_measured, verdicts
 from olivepress.core.outputs import as_written
 from olivepress.core.params import read_params
+from olivepress.core.proof import never_run
 
 MODELS = ("models/base", "models/quantized", "models/adapters/", "models/onnx/")
 
@@ -70,6 +71,10 @@ class Results:
                 f"{self.root / 'params.yaml'}: thresholds: not those of today ({error}): make params writes them anew."
             ) from error
         return verdicts(measured, thresholds)
+
+    def never_run(self, target: str) -> bool:
+        """Whether ``target`` is exported and no more: its figures are PyTorch's, and its size."""
+        return never_run(self.read(f"quality/auto-opt/{target}"))
 
     def outdated(self, target: str) -> bool:
         """Whether a metric of ``target`` is of an earlier run."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from olivepress.core.artifact import OPERATORS
 from olivepress.core.errors import PressError
 from olivepress.core.extras import extra
-from olivepress.runtime import webgpu
+from olivepress.runtime import unproved, webgpu
 from olivepress.runtime.graphs import SWITCH, Graph, choose
 from olivepress.runtime.prompt import (
     Message,
@@ -368,9 +368,12 @@ def _finite(generator: "og.Generator") -> list[bool]:
 
 
 def check_providers(folder: Path, config: dict[str, Any]) -> None:
-    """PressError for a model that was made for CUDA or WebGPU where there is none."""
+    """PressError for a model that was made for CUDA, WebGPU or another provider where there is none."""
     import onnxruntime_genai as og
 
+    for name, provider in unproved.NAMES.items():
+        if _asks_for(config, name):
+            unproved.register(folder, provider)
     if _asks_for(config, "webgpu"):
         webgpu.register(folder)
     if _asks_for(config, "cuda") and not og.is_cuda_available():

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olivepress.core.providers import CPU, CUDA, WEBGPU
-from olivepress.runtime import webgpu
+from olivepress.runtime import unproved, webgpu
 from olivepress.runtime.graphs import CONFIGURED, choose
 from olivepress.runtime.threads import thread_limit
 from olivepress.runtime.trust import check_library, providers, read_genai_config
@@ -22,6 +22,8 @@ class OnnxLogits:
     def __init__(self, folder: Path, adapters: dict[str, Path], provider: str, *, graph: str = CONFIGURED) -> None:
         import onnxruntime
 
+        if provider in unproved.NEEDS:
+            unproved.register(folder, provider)
         chosen = choose(folder, graph)
         self._piece: int | None = None
         onnxruntime.set_default_logger_severity(3)
@@ -107,6 +109,9 @@ class OnnxLogits:
 def provider_of(folder: Path) -> str:
     """The execution provider that the model in ``folder`` was exported for, as its genai_config.json has it."""
     wanted = {name.lower() for name in providers(read_genai_config(folder))}
+    for name, provider in unproved.NAMES.items():
+        if name in wanted:
+            return provider
     if "webgpu" in wanted:
         return WEBGPU
     return CUDA if "cuda" in wanted else CPU

@@ -23,7 +23,13 @@ CODE_FILE = re.compile(r"\.(so|dll|dylib)(\.\d+)*\s*$", re.IGNORECASE)
 # Read from or written to, by the key: filename, adapter_filename, ep_context_file_path, …; a profile is written.
 FILE_KEY = re.compile(r"file|path|folder|(^|[_.])dir", re.IGNORECASE)
 PROFILE_KEY = re.compile(r"profil", re.IGNORECASE)
-PROVIDERS = {"cpu", "cuda", "webgpu"}  # those that models are exported for; others are libraries, loaded by their name
+PROVIDERS = (
+    "cpu",
+    "cuda",
+    "webgpu",
+    "dml",
+    "nvtensorrtrtx",
+)  # those that models are exported for; others are libraries, loaded by their name
 LARGEST_CONFIG = 4 * 2**20
 LARGEST_MANIFEST = 4 * 2**20
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
@@ -92,7 +98,8 @@ def _check_form(config: dict[str, Any]) -> None:
     """BadDocument unless what is read here has its type, and the providers are those that targets have."""
     for provider in providers(config):
         if provider.lower() not in PROVIDERS:
-            raise BadDocument(f"it asks for the execution provider {provider[:80]!r}, expected cpu, cuda or webgpu")
+            expected = f"{', '.join(PROVIDERS[:-1])} or {PROVIDERS[-1]}"
+            raise BadDocument(f"it asks for the execution provider {provider[:80]!r}, expected {expected}")
     for part, keys in NUMBERS.items():
         found: Any = config
         for name in part.split("."):

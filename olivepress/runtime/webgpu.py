@@ -51,7 +51,7 @@ def problem() -> str | None:
         return f"onnxruntime {onnxruntime.__version__} is too old for the plug-in: {INSTALL}"
     try:
         onnxruntime.register_execution_provider_library(WEBGPU, get_library_path())
-    except RuntimeError as error:
+    except Exception as error:  # ONNX Runtime's errors have no class of their own
         return f"onnxruntime {onnxruntime.__version__} cannot load the plug-in ({error}): {INSTALL}"
     if _devices():
         return None

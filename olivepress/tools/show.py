@@ -53,6 +53,12 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def verdict(results: Results) -> Iterator[str]:
     """First whether all is well; then each threshold that is missed."""
+    yield from _verdict(results)
+    for target in filter(results.never_run, results.targets):
+        yield _styled(f"{target}: exported, its structure checked, never run here; its losses are PyTorch's.", "yellow")
+
+
+def _verdict(results: Results) -> Iterator[str]:
     standing = results.standing
     if standing.unmeasured:
         yield _styled(f"Not measured yet: {', '.join(standing.unmeasured)}. Run the pipeline: make repro", "yellow")

@@ -78,6 +78,14 @@ def test_the_verdict_is_the_first_line(root: Path) -> None:
     assert "Nothing was measured of cpu-int4." in html
 
 
+def test_a_target_that_no_stage_runs_is_said_to_be_so_under_the_verdict(root: Path) -> None:
+    said = "Exported, structure checked, never run here: cpu-int4"
+    assert said not in Elements(page(root)).words
+    path = root / "results/quality/auto-opt/cpu-int4.json"
+    write(root, "quality/auto-opt/cpu-int4", {**json.loads(path.read_text()), "exported_only": True})
+    assert said in Elements(page(root)).words
+
+
 def test_it_says_what_was_made_from_what_and_how_good_it_is(root: Path) -> None:
     words = Elements(page(root)).words
     for said in (

@@ -9,7 +9,8 @@ initializers of rank zero as their defaults, so that without an adapter the adde
 their long side contiguous in memory: A is read as dot products, B as sums of rows, which is what one token wants.
 
 WebGPU's provider has no product with a transposed A, which it would leave to the CPU node by node, and ends by a
-segmentation fault where a matrix has no rows: for it A is [K, rank], and the defaults are zeros of rank one.
+segmentation fault where a matrix has no rows: for it A is [K, rank], and the defaults are zeros of rank one. So they
+are for DirectML and TensorRT for RTX, by operators that both document (FusedMatMul is none of TensorRT's).
 """
 
 import re

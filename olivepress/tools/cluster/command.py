@@ -6,7 +6,7 @@ from typing import Any
 import click
 import yaml
 
-from olivepress.core.params import read_params
+from olivepress.core.params import exported_only, read_params
 from olivepress.core.providers import CUDA
 from olivepress.core.report import note
 from olivepress.tools.cluster import groups as made
@@ -17,7 +17,7 @@ from olivepress.tools.cluster.work import work as work_here
 def gpus_of(params: dict[str, Any]) -> int:
     """1 if a stage of this profile computes on a CUDA device, else 0."""
     devices = [params[section].get("device") for section in ("quantize", "finetune", "evaluate")]
-    providers = [target["provider"] for target in params["targets"].values()]
+    providers = [target["provider"] for target in params["targets"].values() if not exported_only(target)]
     return int("cuda" in devices or CUDA in providers)
 
 

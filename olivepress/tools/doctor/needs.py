@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from olivepress.core import checkpoint
-from olivepress.core.params import ships_operators
+from olivepress.core.params import exported_only, ships_operators
 from olivepress.core.providers import CUDA
 from olivepress.fetch.sources import HUB
 from olivepress.tools.doctor.facts import GIB
@@ -38,7 +38,7 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     source = params["model"]["source"]
     devices = {f"{part}.device": params[part]["device"] for part in ("quantize", "finetune", "evaluate")}
     dtypes = {f"{part}.device": params[part]["dtype"] for part in ("finetune", "evaluate")}
-    providers = {name: target["provider"] for name, target in params["targets"].items()}
+    providers = {name: target["provider"] for name, target in params["targets"].items() if not exported_only(target)}
     bits = params["quantize"]["bits"]
     cuda = [key for key, device in devices.items() if device.startswith("cuda")]
     cuda += [f"targets.{name}.provider" for name, provider in providers.items() if provider == CUDA]
@@ -53,7 +53,7 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     disk = None
     if weights:
         small = weights * bits // 16  # the quantized checkpoint, and an export of it
-        outs = {"models/quantized": small} | {f"models/onnx/{name}/model": small for name in providers}
+        outs = {"models/quantized": small} | {f"models/onnx/{name}/model": small for name in params["targets"]}
         disk = sum(size for path, size in outs.items() if not (root / path).exists())
         disk += 0 if _fetched(root, source) else weights
     return Needs(

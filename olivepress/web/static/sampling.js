@@ -51,21 +51,11 @@ export function chooser({ temperature, top_k, top_p, repetition_penalty, seed })
     const [likeliest] = largest(scores, 1);
     if (!Number.isFinite(Number(scores[likeliest]))) throw new Error("The logits are not finite: the model is broken.");
     if (temperature === 0 || top_k === 1) return likeliest;
-    const partly = top_p > 0 && top_p < 1;
-    if (top_k > 1) {
-      const tokens = largest(scores, Math.min(top_k, scores.length));
-      const kept = tokens.map((token) => scores[token]);
-      const size = partly ? nucleus(softmax(kept, temperature), top_p) : tokens.length;
-      return tokens[drawn(softmax(kept.slice(0, size), temperature))];
-    }
-    const probabilities = softmax(scores, temperature);
-    if (partly) {
-      const tokens = Int32Array.from(scores.keys()).sort((a, b) => probabilities[b] - probabilities[a]);
-      const size = nucleus(Float64Array.from(tokens, (token) => probabilities[token]), top_p);
-      for (const token of tokens.subarray(size)) probabilities[token] = 0;
-      const sum = probabilities.reduce((a, b) => a + b);
-      return drawn(probabilities.map((each) => each / sum));
-    }
-    return drawn(probabilities);
+    // a partial order where there is a top-k: all the vocabulary in order takes time for every token
+    const tokens = top_k > 1 && top_k < scores.length
+      ? largest(scores, top_k) : Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a]);
+    const kept = tokens.map((token) => scores[token]);
+    const size = top_p > 0 && top_p < 1 ? nucleus(softmax(kept, temperature), top_p) : kept.length;
+    return tokens[drawn(softmax(kept.slice(0, size), temperature))];
   };
 }

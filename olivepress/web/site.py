@@ -20,6 +20,7 @@ from olivepress.web.words import chat_template, end_tokens, special_tokens
 
 PROBE = "Where is Chicago, and what's there (in 2026)?"
 TOKENIZER = "tokenizer.json"
+SHARED = ("icon.svg", "talk.css", "talk.js")  # with the page of `olivepress serve`
 # GenAI's own, where genai_config.json says nothing. How answers begin is greedy, as everywhere here.
 SEARCH = {"top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 
@@ -40,6 +41,8 @@ def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
     with atomic_output(out) as scratch:
         with as_file(files("olivepress.web") / "static") as static:
             shutil.copytree(static, scratch)
+        for name in SHARED:
+            (scratch / name).write_bytes((files("olivepress.talk") / name).read_bytes())
         write_packages(scratch / "packages")
         for name in ("model", "adapters"):
             (scratch / name).mkdir()

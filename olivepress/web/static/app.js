@@ -1,5 +1,6 @@
-// The page: what is typed goes to the worker, what it answers is shown. All text is set as text, none as HTML.
-const part = (id) => document.getElementById(id);
+// The page: what is typed goes to the worker, what it answers is shown.
+import { part, say } from "./talk.js";
+
 const [title, state, talk, form, adapter, most, device, prompt, ask, stop, forget] =
   ["title", "state", "talk", "form", "adapter", "most", "device", "prompt", "ask", "stop", "forget"].map(part);
 const settings = ["temperature", "top_k", "top_p", "repetition_penalty"].map(part);
@@ -12,18 +13,6 @@ const blob = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
 let worker = null;
 let messages = []; // what was said: {role, content}
 let answer = null; // what is being answered: its paragraphs, its tokens
-
-function say(kind, text, note = "") {
-  const item = document.createElement("li");
-  const words = document.createElement("p"), small = document.createElement("small");
-  item.className = kind;
-  words.textContent = text;
-  small.textContent = note;
-  item.append(small, words);
-  talk.append(item);
-  item.scrollIntoView({ block: "nearest" });
-  return { item, words, small };
-}
 
 function busy(yes) {
   ask.disabled = yes;

@@ -28,8 +28,10 @@ export async function open(device, model, externalData, outputs) {
     ? ["onnxruntime-webgpu.js", "onnxruntime-webgpu-wasm.js", "onnxruntime-webgpu.wasm.gz"]
     : ["onnxruntime.js", "onnxruntime-wasm.js", "onnxruntime.wasm.gz"];
   const ort = await import(here(`packages/${library}`));
-  // threads share memory, which browsers allow a page that its server isolates from others (docs/browser.md)
-  const threads = device === "wasm" && self.crossOriginIsolated ? Math.min(8, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
+  // threads share memory, which browsers allow a page that its server isolates from others (docs/browser.md); half of
+  // what the machine says it has, since two are often one core
+  const cores = navigator.hardwareConcurrency;
+  const threads = device === "wasm" && self.crossOriginIsolated ? Math.min(8, cores, Math.max(2, Math.ceil(cores / 2))) : 1;
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = { mjs: here(`packages/${loader}`) };
   ort.env.wasm.wasmBinary = await unpacked(`packages/${wasm}`);

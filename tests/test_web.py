@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 
 from olivepress.core.errors import PressError
-from olivepress.web import packages, site
+from olivepress.web import floats, packages, site
+from olivepress.web.floats import with_floats
 from olivepress.web.graph import check_sizes, write_graph
 
 FLOAT, FLOAT16, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64
@@ -56,6 +57,7 @@ def test_lora_inputs_have_to_be_fed_and_are_laid_out_for_webgpu(tmp_path, half):
     (tmp_path / "out").mkdir()
     described, turned = write_graph(tmp_path, tmp_path / "out")
     assert described == {
+        "graphs": {"webgpu": "model.onnx", "wasm": "model.onnx"},
         "weights": [],
         "lora": {"a.lora_A.weight": [K, 1], "a.lora_B.weight": [1, N]},
         "past": {"past_key_values.0.key": [1, 2, 0, 4]},
@@ -78,6 +80,46 @@ def test_lora_inputs_have_to_be_fed_and_are_laid_out_for_webgpu(tmp_path, half):
         )
     )
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def quantized(bits, blocks, zeros=True, block=32, rows=6):
+    """A model that is one MatMulNBits of random weights."""
+    random, k = np.random.default_rng(1), 32 * blocks
+    parts = {
+        "q": random.integers(0, 256, (rows, blocks, block * bits // 8), "uint8"),
+        "s": random.uniform(0.1, 1, rows * blocks).astype("float32"),
+        "z": random.integers(0, 256, rows * -(-blocks * bits // 8), "uint8"),
+    }
+    names = ["x", "q", "s", *(["z"] if zeros else [])]
+    sizes = {"K": k, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 1}
+    node = onnx.helper.make_node("MatMulNBits", names, ["logits"], "P", domain="com.microsoft", **sizes)
+    value = onnx.helper.make_tensor_value_info
+    values = [onnx.numpy_helper.from_array(parts[name], name) for name in names[1:]]
+    made = onnx.helper.make_graph([node], "g", [value("x", FLOAT, [1, k])], [value("logits", FLOAT, None)], values)
+    opsets = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
+    return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_that_become_floats_at_load_give_the_same_products(bits):
+    model = quantized(bits, 4)
+    found = with_floats(model)
+    assert [node.op_type for node in found.graph.node] == ["Reshape", "DequantizeLinear", "Transpose", "MatMul"]
+    x = np.random.default_rng(2).normal(size=(1, 128)).astype("float32")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    one, other = (
+        onnxruntime.InferenceSession(each.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for each in (model, found)
+    )
+    np.testing.assert_allclose(other.run(None, {"x": x})[0], one.run(None, {"x": x})[0], rtol=1e-4, atol=1e-4)
+
+
+def test_what_has_no_such_floats_is_left(monkeypatch):
+    assert with_floats(quantized(4, 3)) is None  # zero points of one and a half bytes a row
+    assert with_floats(quantized(4, 4, zeros=False)) is None
+    monkeypatch.setattr(floats, "LARGEST", 4 * 6 * 128 - 1)
+    assert with_floats(quantized(4, 4)) is None  # too many
 
 
 def run(path, **fed):

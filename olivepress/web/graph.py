@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from olivepress.core.artifact import MODEL
 from olivepress.core.errors import PressError
+from olivepress.web.floats import with_floats
 
 if TYPE_CHECKING:
     import onnx
 
 LARGEST = 2**31 - 1  # bytes of one file that WebAssembly's 32-bit memory and a browser's buffers hold
 FED = ("input_ids", "attention_mask", "position_ids")
+FLOATS = "model.floats.onnx"  # the graph for WebAssembly, where it is another
 FLOAT32_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
 PAST, PRESENT = "past_key_values.", "present."
 
@@ -25,9 +27,9 @@ PAST, PRESENT = "past_key_values.", "present."
 def write_graph(model_folder: Path, out: Path) -> tuple[dict[str, Any], set[str]]:
     """Write the portable graph in ``model_folder`` to the folder ``out``, its weights as they are.
 
-    Returns what page.json says of it: ``weights`` (files beside the graph), ``lora`` (input -> shape, with a rank of 1)
-    and ``past`` (the same, with no length yet: 0), float32 both, ``fed`` (further inputs); and the LoRA inputs whose
-    values an adapter's file has turned. PressError for a graph that a browser cannot run.
+    Returns what page.json says of it: ``graphs`` (device -> file), ``weights`` (files beside them), ``lora`` (input ->
+    shape, with a rank of 1) and ``past`` (the same, with no length yet: 0), float32 both, ``fed`` (further inputs); and
+    the LoRA inputs whose values an adapter's file has turned. PressError for a graph that a browser cannot run.
     """
     import onnx
 
@@ -60,7 +62,11 @@ def write_graph(model_folder: Path, out: Path) -> tuple[dict[str, Any], set[str]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     onnx.save(model, str(out / MODEL))
-    return {"weights": weights, "lora": lora, "past": past, "fed": fed}, turned
+    graphs = {"webgpu": MODEL, "wasm": MODEL}
+    if floats := with_floats(model):
+        graphs["wasm"] = FLOATS
+        onnx.save(floats, str(out / FLOATS))
+    return {"graphs": graphs, "weights": weights, "lora": lora, "past": past, "fed": fed}, turned
 
 
 def check_sizes(model_folder: Path, weights: list[str]) -> None:

@@ -40,6 +40,7 @@ export async function open(device, model, externalData, outputs) {
   const preferredOutputLocation = Object.fromEntries(outputs.map((name) => [name, COPIED[device]]));
   const session = await ort.InferenceSession.create(model, {
     executionProviders: [device], externalData, preferredOutputLocation,
+    extra: { session: { disable_quant_qdq: "1" } }, // what WebAssembly's graph dequantizes, it does once
     logSeverityLevel: 3, // errors: it warns that lengths are computed on the processor
   });
   const computer = { ort, session, device, piece: WIDE, threads, keep: (tensor) => tensor };

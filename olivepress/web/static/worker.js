@@ -23,10 +23,9 @@ async function load({ wanted }) {
   }
   tell("loading", { what: "the model" });
   const weights = await Promise.all(page.weights.map(async (path) => ({ path, data: await bytes(`model/${path}`) })));
-  const model = await bytes("model/model.onnx");
   const opened = async (device) => {
     tell("loading", { what: `ONNX Runtime on ${device === "webgpu" ? "WebGPU" : "WebAssembly"}` });
-    computer = await open(device, model, weights, Object.keys(page.past).map(present));
+    computer = await open(device, await bytes(`model/${page.graphs[device]}`), weights, Object.keys(page.past).map(present));
   };
   const card = await gpu().catch((error) => ({ hindrance: error.message }));
   let why = card.hindrance && `No WebGPU: ${card.hindrance}.`;

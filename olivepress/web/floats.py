@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-LARGEST = 2**30  # bytes of floats: a quarter of what WebAssembly's 32 bits reach, for there are copies while it loads
+LARGEST = 3 * 2**28  # bytes of floats; loading takes three times as much, and WebAssembly's 32 bits reach 2**32
 OPSET = 21  # the first whose DequantizeLinear has blocks and 4 bits
 
 

@@ -1,16 +1,19 @@
 """The page to chat on, which the server hands out itself: a few files, and a policy that lets it ask nobody else."""
 
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+OWN, SHARED = files("olivepress.serve") / "static", files("olivepress.talk")
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/chat.css": ("chat.css", "text/css; charset=utf-8"),
-    "/chat.js": ("chat.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": (OWN / "index.html", "text/html; charset=utf-8"),
+    "/chat.js": (OWN / "chat.js", "text/javascript; charset=utf-8"),
+    "/talk.css": (SHARED / "talk.css", "text/css; charset=utf-8"),
+    "/talk.js": (SHARED / "talk.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": (SHARED / "icon.svg", "image/svg+xml"),
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -25,11 +28,11 @@ HEADERS = {
 
 def page_routes() -> list[Route]:
     """A route for each file of the page. No key is asked for: there is nothing of the model in them."""
-    return [_route(path, name, kind) for path, (name, kind) in FILES.items()]
+    return [_route(path, file, kind) for path, (file, kind) in FILES.items()]
 
 
-def _route(path: str, name: str, kind: str) -> Route:
-    content = files("olivepress.serve").joinpath("static", name).read_bytes()
+def _route(path: str, file: Traversable, kind: str) -> Route:
+    content = file.read_bytes()
 
     async def send(request: Request) -> Response:
         return Response(content, media_type=kind, headers=HEADERS)

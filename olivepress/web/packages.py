@@ -1,4 +1,5 @@
-"""What the page has from npm: ONNX Runtime's WebAssembly build, and Hugging Face's tokenizers and chat templates.
+"""What the page has from npm: ONNX Runtime for the processor and for WebGPU, Hugging Face's tokenizers and chat
+templates, and a Mersenne Twister.
 
 npm fetches each package once (it keeps what it fetched) at the version and the hash that stand here. The files are
 copied as they are; nothing is bundled or compiled.
@@ -29,8 +30,8 @@ class Package:
     files: dict[str, str]
 
 
-# `npm view NAME@VERSION dist.integrity` shows a hash. Of ONNX Runtime's builds the one without WebGPU is the smallest;
-# all have every operator of the CPU provider.
+# `npm view NAME@VERSION dist.integrity` shows a hash. Of ONNX Runtime's builds the one without WebGPU is the smallest.
+# The next is jspi, which has WebGPU; it lacks operators of the CPU provider (GatherBlockQuantized), so a page has both.
 PACKAGES = (
     Package(
         "onnxruntime-web",
@@ -40,6 +41,9 @@ PACKAGES = (
             "dist/ort.wasm.min.mjs": "onnxruntime.js",
             "dist/ort-wasm-simd-threaded.mjs": "onnxruntime-wasm.js",
             "dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
+            "dist/ort.jspi.min.mjs": "onnxruntime-webgpu.js",
+            "dist/ort-wasm-simd-threaded.jspi.mjs": "onnxruntime-webgpu-wasm.js",
+            "dist/ort-wasm-simd-threaded.jspi.wasm": "onnxruntime-webgpu.wasm",
         },
     ),
     Package(
@@ -54,8 +58,15 @@ PACKAGES = (
         "sha512-YzEzwM5oQf4r0vs7ifWQ+yuVR1YkAHrjERQ+a8WRsStHHp4NRBg+NesjiFc+X2AFUpRvvrIeHDS1xFy9jY/IjQ==",
         {"dist/index.js": "jinja.js", "LICENSE": "jinja.LICENSE"},
     ),
+    Package(
+        "pure-rand",
+        "8.4.2",
+        "sha512-vvuOGgcuPJAirlHvuQw1TrOiw7ptaIXXmIbNuiNOY6lNGJJH49PQ1Kj4nd783nPdQhQdicgOjVI2yI/9BD6/Ng==",
+        {"lib/esm/generator/mersenne.js": "mersenne.js", "LICENSE": "mersenne.LICENSE"},
+    ),
 )
-SQUEEZED = "onnxruntime.wasm"  # is kept gzipped, a quarter of its size, whatever a server does: the page unpacks it
+# Kept gzipped, a quarter of their size, whatever a server does: the page unpacks the one that it needs.
+SQUEEZED = ("onnxruntime.wasm", "onnxruntime-webgpu.wasm")
 NPM = "npm is missing: install the packages nodejs and npm (apt-get install nodejs npm)."
 
 
@@ -65,10 +76,11 @@ def write_packages(folder: Path) -> None:
     with TemporaryDirectory(prefix="npm-") as scratch:
         for package in PACKAGES:
             _unpack(package, _fetch(package, Path(scratch)), folder)
-    squeezed = folder / SQUEEZED
-    # no time and no name in it: the same bytes every time
-    folder.joinpath(f"{SQUEEZED}.gz").write_bytes(gzip.compress(squeezed.read_bytes(), 9, mtime=0))
-    squeezed.unlink()
+    for name in SQUEEZED:
+        squeezed = folder / name
+        # no time and no name in it: the same bytes every time
+        folder.joinpath(f"{name}.gz").write_bytes(gzip.compress(squeezed.read_bytes(), 9, mtime=0))
+        squeezed.unlink()
     # its package has no text of its licence; the Python package, of the same sources, has
     for name in ("LICENSE", "ThirdPartyNotices.txt"):
         shutil.copyfile(str(files("onnxruntime") / name), folder / f"onnxruntime.{name}")

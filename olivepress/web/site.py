@@ -20,6 +20,9 @@ from olivepress.web.words import chat_template, end_tokens, special_tokens
 
 PROBE = "Where is Chicago, and what's there (in 2026)?"
 TOKENIZER = "tokenizer.json"
+SHARED = ("icon.svg", "talk.css", "talk.js")  # with the page of `olivepress serve`
+# GenAI's own, where genai_config.json says nothing. How answers begin is greedy, as everywhere here.
+SEARCH = {"top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 
 
 def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
@@ -31,21 +34,26 @@ def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
     config = read_genai_config(folder / "model")
     if found := providers(config):
         raise PressError(
-            f"{folder}: is for {', '.join(found)}; the page runs in WebAssembly, which takes a CPU target: --target."
+            f"{folder}: is for {', '.join(found)}; the page takes a CPU target (--target), which browsers compute on "
+            "WebGPU, too."
         )
     model = load_run(folder, template, graph="portable")
     with atomic_output(out) as scratch:
         with as_file(files("olivepress.web") / "static") as static:
             shutil.copytree(static, scratch)
+        for name in SHARED:
+            (scratch / name).write_bytes((files("olivepress.talk") / name).read_bytes())
         write_packages(scratch / "packages")
         for name in ("model", "adapters"):
             (scratch / name).mkdir()
-        graph = write_graph(folder / "model", scratch / "model")
+        graph, turned = write_graph(folder / "model", scratch / "model")
         check_sizes(folder / "model", graph["weights"])
         for name in (*graph["weights"], TOKENIZER):
             shutil.copyfile(folder / "model" / name, scratch / "model" / name)
         adapters = {
-            name: _write_adapter(folder / "adapters" / f"{name}{ADAPTER_SUFFIX}", scratch, f"adapters/{place}.bin")
+            name: _write_adapter(
+                folder / "adapters" / f"{name}{ADAPTER_SUFFIX}", scratch, f"adapters/{place}.bin", turned
+            )
             for place, name in enumerate(model.adapters)
         }
         page = {"title": title, **graph, "adapters": adapters, **_text(model, config, unescape(template))}
@@ -53,8 +61,11 @@ def write_site(folder: Path, out: Path, *, title: str, template: str) -> int:
         return sum(path.stat().st_size for path in scratch.rglob("*") if path.is_file())
 
 
-def _write_adapter(path: Path, scratch: Path, name: str) -> dict[str, Any]:
-    """Write an .onnx_adapter file's values as ``name``, one after the other; returns input -> shape and first byte."""
+def _write_adapter(path: Path, scratch: Path, name: str, turned: set[str]) -> dict[str, Any]:
+    """Write an .onnx_adapter file's values as ``name``, one after the other, those of ``turned`` turned.
+
+    Returns the file, and input -> type, shape and first byte.
+    """
     from onnxruntime import AdapterFormat
 
     found: dict[str, Any] = {}
@@ -64,7 +75,8 @@ def _write_adapter(path: Path, scratch: Path, name: str) -> dict[str, Any]:
     with (scratch / name).open("wb") as file:
         for key in sorted(parameters):
             values = parameters[key].numpy()
-            found[key] = {"shape": list(values.shape), "start": start}
+            values = values.T if key in turned else values
+            found[key] = {"type": values.dtype.name, "shape": list(values.shape), "start": start}
             start += file.write(values.tobytes())
     return {"file": name, "values": found}
 
@@ -72,11 +84,14 @@ def _write_adapter(path: Path, scratch: Path, name: str) -> dict[str, Any]:
 def _text(model: Model, config: dict[str, Any], template: str) -> dict[str, Any]:
     """How text becomes tokens, and where answers end; ``probe``: a question with the tokens that GenAI makes of it.
 
-    The page refuses to start where it makes others.
+    The page refuses to start where it makes others. ``search``: GenAI's settings of what the user does not say.
     """
+    search = {name: config.get("search", {}).get(name, unset) for name, unset in SEARCH.items()}
+    search["top_p"] = search["top_p"] or 1.0  # to GenAI 0 is none, too
     return {
         "end": end_tokens(config),
         "context": model.context_length,
+        "search": search,
         "template": chat_template(model.folder) if template == "chat" else None,
         "text_template": None if template == "chat" else template.partition("{response}")[0],
         "special": special_tokens(model.folder),

@@ -1,7 +1,8 @@
 // Talks to a page of `olivepress web` in a headless Chromium and prints what it saw as JSON. Reads from standard input:
-//   {modules, chromium, url, elsewhere, questions: [{adapter, prompts, most}]}
-// Each question begins a conversation of its own; its prompts follow each other in it. elsewhere: an address that the
-// page's policy has to refuse.
+//   {modules, chromium, url, elsewhere, questions: [{adapter, prompts, most, search}], flags, device}
+// Each question begins a conversation of its own; its prompts follow each other in it. search: what to put into the
+// fields for how tokens are chosen, by their ids. elsewhere: an address that the page's policy has to refuse. flags:
+// Chromium's, for a GPU or none. device: what to choose on the page to compute by, once it is ready.
 import fs from "node:fs";
 import path from "node:path";
 import { createRequire } from "node:module";
@@ -15,8 +16,8 @@ const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 // as root, which containers are, Chromium has no sandbox; the page is our own
 const browser = await puppeteer.launch({
   executablePath: task.chromium,
-  args: ["--no-sandbox", "--disable-gpu"],
-  protocolTimeout: 300_000,
+  args: ["--no-sandbox", ...task.flags],
+  protocolTimeout: 600_000,
 });
 const page = await browser.newPage();
 const said = [];
@@ -24,24 +25,38 @@ page.on("console", (message) => said.push(message.text()));
 page.on("pageerror", (error) => said.push(String(error)));
 await page.goto(task.url);
 const settled = () => page.waitForFunction(
-  () => !document.querySelector("#ask").disabled || document.querySelector("#talk .wrong"), { timeout: 240_000 });
+  () => !document.querySelector("#ask").disabled || document.querySelector("#talk .wrong"), { timeout: 600_000 });
 await settled();
 const seen = { answers: [], loaded: await page.$eval("#state", (state) => state.textContent) };
+seen.choices = await page.$$eval("#device option", (all) => all.filter((each) => !each.disabled).map((each) => each.value));
+seen.chosen = await page.$eval("#device", (device) => device.value);
+if (task.device) {
+  await page.select("#device", task.device);
+  await settled();
+  seen.changed = await page.$eval("#state", (state) => state.textContent);
+}
+seen.notes = await page.$$eval("#talk .note p", (all) => all.map((each) => each.textContent));
 seen.wrong = await page.$$eval("#talk .wrong p", (all) => all.map((each) => each.textContent));
-for (const { adapter, prompts, most } of seen.wrong.length ? [] : task.questions) {
+for (const { adapter, prompts, most, search = {} } of seen.wrong.length ? [] : task.questions) {
   if (await page.$eval("#forget", (button) => !button.disabled)) await page.click("#forget");
   await page.select("#adapter", adapter ?? "");
   await page.$eval("#most", (input, value) => { input.value = value; }, most);
+  for (const [id, value] of Object.entries(search)) {
+    await page.$eval(`#${id}`, (input, put) => { input.value = put; }, value);
+  }
   for (const prompt of prompts) {
     await page.type("#prompt", prompt);
     await page.click("#ask");
     await settled();
   }
-  seen.answers.push(await page.$$eval("#talk li:not(.user)", (all) => all.map((each) => ({
+  seen.answers.push(await page.$$eval("#talk li:not(.user, .note)", (all) => all.map((each) => ({
     text: each.querySelector("p").textContent,
     wrong: each.className === "wrong",
     tokens: JSON.parse(each.dataset.tokens ?? "[]"),
     ended: each.dataset.ended,
+    cache: each.dataset.cache,
+    rate: Number(each.dataset.rate),
+    note: each.querySelector("small").textContent,
   }))));
   seen.state = await page.$eval("#state", (state) => state.textContent);
 }

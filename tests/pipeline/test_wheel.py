@@ -94,7 +94,13 @@ def test_the_wheel_is_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"olivepress"}
-    data = {"apps/python/chat.py", "apps/javascript/chat.mjs", "apps/cpp/chat.cpp", "serve/static/chat.js"}
+    data = {
+        "apps/python/chat.py",
+        "apps/javascript/chat.mjs",
+        "apps/cpp/chat.cpp",
+        "serve/static/chat.js",
+        "talk/talk.js",
+    }
     assert {f"olivepress/{name}" for name in ("runtime/release.py", *data)} <= set(names)
 
 

@@ -104,7 +104,7 @@ def test_a_refusal_is_shown_and_an_answer_can_be_stopped(seen, server):
 
 
 def test_it_asks_this_server_alone_and_can_ask_no_other(seen, server):
-    own = ("/", "/chat.css", "/chat.js", "/icon.svg", "/v1/models", "/v1/chat/completions")
+    own = ("/", "/chat.js", "/talk.css", "/talk.js", "/icon.svg", "/v1/models", "/v1/chat/completions")
     assert set(seen["asked"]) == {server.url + path for path in own}
     assert seen["refused"] == {"fetched": "TypeError", "injected": "not run"}
     assert seen["elsewhere"] == []
@@ -116,7 +116,7 @@ def test_it_asks_this_server_alone_and_can_ask_no_other(seen, server):
 
 
 def test_every_file_of_it_has_the_policy_and_its_type(server):
-    kinds = {"/": "text/html", "/chat.css": "text/css", "/chat.js": "text/javascript", "/icon.svg": "image/svg+xml"}
+    kinds = {"/": "text/html", "/talk.css": "text/css", "/talk.js": "text/javascript", "/icon.svg": "image/svg+xml"}
     with server.http() as http:
         for path, kind in kinds.items():
             found = http.get(path)

@@ -1,23 +1,11 @@
-// The page of the server itself: it asks /v1, as any client does. All text is set as text, none as HTML. A key stays in
-// this page's memory, and is gone with it.
-const part = (id) => document.getElementById(id);
+// The page of the server itself: it asks /v1, as any client does. A key stays in this page's memory, and is gone with it.
+import { part, say } from "./talk.js";
+
 const [state, talk, keyForm, key, form, model, most, prompt, ask, stop, forget] =
   ["state", "talk", "key-form", "key", "form", "model", "most", "prompt", "ask", "stop", "forget"].map(part);
 
 let messages = []; // what was said: {role, content}
 let asked = null; // what breaks off the answer that is on its way
-
-function say(kind, text, note = "") {
-  const item = document.createElement("li");
-  const words = document.createElement("p"), small = document.createElement("small");
-  item.className = kind;
-  words.textContent = text;
-  small.textContent = note;
-  item.append(small, words);
-  talk.append(item);
-  item.scrollIntoView({ block: "nearest" });
-  return { item, words };
-}
 
 function busy(yes) {
   ask.disabled = yes;

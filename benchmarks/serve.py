@@ -152,7 +152,7 @@ def _ready(port: int) -> bool:
 
 async def ask_all(url: str, clients: int, answers: int, tokens: int, ways: list[Way]) -> float:
     """Tokens a second that so many ``clients`` at a time get together."""
-    async with openai.AsyncOpenAI(base_url=url, api_key=NOBODY, max_retries=0, timeout=600) as client:
+    async with openai.AsyncOpenAI(base_url=url, api_key=NOBODY, timeout=600) as client:
         base = (await client.models.list()).data[0].id
 
         async def ask(number: int) -> int:

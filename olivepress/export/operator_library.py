@@ -17,7 +17,7 @@ VERSION = "1.4.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "8a1efcc43fc3c62363fcc2b902865acd285488551f2ecea089a25b2c5292b826",
+        "12041d5c1122f688e3e4e19cf572f9f0f09a98e8025fe190635e86e56759ad6d",
         "0ec8b6b32f54c43ada9c1486babb83f04c360f30d1eee9730c8e67a1a3f0bf89",
     ),
     "aarch64": (

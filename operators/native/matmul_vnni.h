@@ -273,6 +273,7 @@ UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t b
     size_t first = 0;
     for (; first + TOGETHER <= p->tokens; first += TOGETHER) tokens(&panel, p, row, first, TOGETHER, bits, block);
     for (; first + FEW <= p->tokens; first += FEW) tokens(&panel, p, row, first, FEW, bits, block);
+    for (; first + PAIR <= p->tokens; first += PAIR) tokens(&panel, p, row, first, PAIR, bits, block);
     for (; first < p->tokens; ++first) tokens(&panel, p, row, first, 1, bits, block);
   }
   free(scratch);

@@ -132,7 +132,7 @@ def run(path, **fed):
     [
         ({"domain": "olivepress"}, "operators of olivepress"),
         ({"extra": "pixel_values"}, "the input pixel_values"),
-        ({"past": FLOAT16}, r"past_key_values\.0\.key is FLOAT16; the page feeds float32"),
+        ({"past": FLOAT16}, r"past_key_values\.0\.key is float16; the page feeds float32"),
         ({"scale": 2.0}, r"A has \{.*'alpha': 2.0.*\}, where the export writes transB alone"),
     ],
 )

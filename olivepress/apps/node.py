@@ -10,10 +10,10 @@ import string
 from pathlib import Path
 from typing import Any
 
-from olivepress.core.artifact import ADAPTER_SUFFIX
+from olivepress.core.artifact import ADAPTER_SUFFIX, MODEL
 from olivepress.core.errors import PressError
 from olivepress.runtime.trust import providers, read_genai_config
-from olivepress.web.graph import write_graph
+from olivepress.web.graph import load_graph, open_inputs
 from olivepress.web.words import chat_template, end_tokens, special_tokens
 
 DESCRIPTION = "release.json"
@@ -36,10 +36,14 @@ def write_node(release: Path, adapters: list[str], template: str, out: Path) -> 
     ``template``: "chat", or the text template that the model was trained with. PressError for a target that
     JavaScript cannot run: one for CUDA, or without a portable graph.
     """
+    import onnx
+
     config = read_genai_config(release / "model")
     if asked := providers(config):
         raise PressError(f"{release}: is for {asked[0]}; the sample runs on the CPU.")
-    graph = write_graph(release / "model", out)
+    model = load_graph(release / "model")
+    graph = open_inputs(release / "model" / MODEL, model, rank=0)
+    onnx.save(model, str(out / MODEL))
     words = {
         "template": chat_template(release / "model") if template == "chat" else jinja(template),
         "special": special_tokens(release / "model"),

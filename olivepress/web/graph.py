@@ -27,10 +27,31 @@ PAST, PRESENT = "past_key_values.", "present."
 def write_graph(model_folder: Path, out: Path) -> tuple[dict[str, Any], set[str]]:
     """Write the portable graph in ``model_folder`` to the folder ``out``, its weights as they are.
 
-    Returns what page.json says of it: ``graphs`` (device -> file), ``weights`` (files beside them), ``lora`` (input ->
-    shape, with a rank of 1) and ``past`` (the same, with no length yet: 0), float32 both, ``fed`` (further inputs); and
-    the LoRA inputs whose values an adapter's file has turned. PressError for a graph that a browser cannot run.
+    Returns what page.json says of it: ``graphs`` (device -> file), and what `open_inputs` says, shapes alone, since all
+    is float32; and the LoRA inputs whose values an adapter's file has turned. PressError for a graph that a browser
+    cannot run.
     """
+    import onnx
+
+    path, model = model_folder / MODEL, load_graph(model_folder)
+    names = {value.name for value in model.graph.input}
+    turned = _lay_out(path, model, {value.name for value in model.graph.initializer} & names)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = FLOAT32_ACTIVATIONS
+    inputs = open_inputs(path, model, rank=1)
+    shapes = {kind: _shapes(path, inputs[kind]) for kind in ("lora", "past")}
+    onnx.save(model, str(out / MODEL))
+    graphs = {"webgpu": MODEL, "wasm": MODEL}
+    if floats := with_floats(model):
+        graphs["wasm"] = FLOATS
+        onnx.save(floats, str(out / FLOATS))
+    return {"graphs": graphs, **inputs, **shapes}, turned
+
+
+def load_graph(model_folder: Path) -> "onnx.ModelProto":
+    """The portable graph without its weights. PressError for one with operators that JavaScript's runtimes have not."""
     import onnx
 
     path = model_folder / MODEL
@@ -38,21 +59,24 @@ def write_graph(model_folder: Path, out: Path) -> tuple[dict[str, Any], set[str]
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx", "com.microsoft"})
     if foreign:
         raise PressError(f"{path}: has operators of {foreign[0]}, which browsers have not. Export a portable graph.")
-    names = {value.name for value in model.graph.input}
-    turned = _lay_out(path, model, {value.name for value in model.graph.initializer} & names)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = FLOAT32_ACTIVATIONS
+    return model
+
+
+def open_inputs(path: Path, model: "onnx.ModelProto", *, rank: int) -> dict[str, Any]:
+    """Take the LoRA inputs' defaults out of ``model``, so that JavaScript can feed them.
+
+    Returns ``weights`` (files beside the graph), ``lora`` (input -> type and shape, with that ``rank``) and ``past``
+    (the same, with no length yet: 0), ``fed`` (further inputs). PressError for an input that is none of these.
+    """
     defaults = {value.name for value in model.graph.initializer}
-    lora: dict[str, list[int]] = {}
-    past: dict[str, list[int]] = {}
+    lora: dict[str, Any] = {}
+    past: dict[str, Any] = {}
     fed: list[str] = []
     for value in model.graph.input:
         if value.name in defaults:
-            lora[value.name] = _shape(path, value, unknown=1)
+            lora[value.name] = _described(path, value, unknown=rank)
         elif value.name.startswith(PAST):
-            past[value.name] = _shape(path, value, unknown=0)
+            past[value.name] = _described(path, value, unknown=0)
         elif value.name in FED:
             fed.append(value.name)
         else:
@@ -61,12 +85,7 @@ def write_graph(model_folder: Path, out: Path) -> tuple[dict[str, Any], set[str]
     kept = [value for value in model.graph.initializer if value.name not in lora]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-    onnx.save(model, str(out / MODEL))
-    graphs = {"webgpu": MODEL, "wasm": MODEL}
-    if floats := with_floats(model):
-        graphs["wasm"] = FLOATS
-        onnx.save(floats, str(out / FLOATS))
-    return {"graphs": graphs, "weights": weights, "lora": lora, "past": past, "fed": fed}, turned
+    return {"weights": weights, "lora": lora, "past": past, "fed": fed}
 
 
 def check_sizes(model_folder: Path, weights: list[str]) -> None:
@@ -123,15 +142,24 @@ def _lay_out(path: Path, model: "onnx.ModelProto", lora: set[str]) -> set[str]:
     return turned
 
 
-def _shape(path: Path, value: "onnx.ValueInfoProto", *, unknown: int) -> list[int]:
-    """Shape of an input, which is float32: batch 1, and ``unknown`` for every other length that is not fixed."""
+def _described(path: Path, value: "onnx.ValueInfoProto", *, unknown: int) -> dict[str, Any]:
+    """Type and shape of an input: batch 1, and ``unknown`` for every other length that is not fixed."""
     import onnx
 
+    types = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.FLOAT16: "float16"}
     tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
+    if tensor.elem_type not in types:
         name = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise PressError(f"{path}: the input {value.name} is {name}; the page feeds float32.")
-    return [1 if size.dim_param == "batch_size" else size.dim_value or unknown for size in tensor.shape.dim]
+        raise PressError(f"{path}: the input {value.name} is {name}; JavaScript feeds float32 and float16.")
+    shape = [1 if size.dim_param == "batch_size" else size.dim_value or unknown for size in tensor.shape.dim]
+    return {"type": types[tensor.elem_type], "shape": shape}
+
+
+def _shapes(path: Path, inputs: dict[str, dict[str, Any]]) -> dict[str, list[int]]:
+    for name, found in inputs.items():
+        if found["type"] != "float32":
+            raise PressError(f"{path}: the input {name} is {found['type']}; the page feeds float32.")
+    return {name: found["shape"] for name, found in inputs.items()}
 
 
 def _weights(model: "onnx.ModelProto") -> set[str]:

@@ -23,6 +23,7 @@ import click
 
 from olivepress.core import checkpoint
 from olivepress.core.outputs import sizes, write_json
+from olivepress.export.check import relative_error
 from olivepress.export.mended_builder import mended_builder
 
 if TYPE_CHECKING:
@@ -164,10 +165,10 @@ def _logits(path: Path) -> "np.ndarray":
 
 def _away(found: "np.ndarray", expected: "np.ndarray") -> dict[str, float]:
     """How far logits are from others: |found - expected| / |expected|, and the share of same likeliest tokens."""
-    import numpy as np
-
-    away = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-    return {"relative": round(away, 5), "same_top": float((found.argmax(-1) == expected.argmax(-1)).mean())}
+    return {
+        "relative": round(relative_error(found, expected), 5),
+        "same_top": float((found.argmax(-1) == expected.argmax(-1)).mean()),
+    }
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from graph import AFTER_TRAVEL
 from in_process import run_stage
 from onnxruntime import AdapterFormat
+from own_export import export_with_travel, options_of
 from test_long_rope import make
 
 from olivepress.core.artifact import MODEL
@@ -34,10 +35,6 @@ SAID = {
 ALL = ["cuda-int4", "webgpu-int4", "directml-int4", "rtx-int4"]
 
 
-def options_of(**options: object) -> list[object]:
-    return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-
-
 @pytest.fixture(scope="module", params=[DIRECTML, TENSORRT_RTX])
 def provider(request) -> str:
     return request.param
@@ -45,18 +42,9 @@ def provider(request) -> str:
 
 @pytest.fixture(scope="module")
 def exported(finished, provider, tmp_path_factory) -> Path:
-    folder, models = tmp_path_factory.mktemp("never"), finished.folder / "models"
-    places = options_of(model=models / "quantized", out=folder / "model", quality=folder / "quality.json")
+    folder = tmp_path_factory.mktemp("never")
     flags = options_of(provider=provider, lm_head=HEADS[provider], embedding="float", activations="float16")
-    done = run_stage("auto_opt", *places, *flags)
-    assert done.exit_code == 0, done.output[-3000:]
-    places = options_of(
-        adapter=models / "adapters/travel",
-        model=folder / "model",
-        out=folder / "adapters/travel.onnx_adapter",
-        quality=folder / "adapter.json",
-    )
-    assert run_stage("convert_adapter", *places).exit_code == 0
+    export_with_travel(finished, folder, *flags)
     return folder
 
 

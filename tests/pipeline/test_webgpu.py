@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 import pytest
 from in_process import run_stage
+from own_export import export_with_travel, options_of
 
 from olivepress.core.artifact import MODEL
 from olivepress.core.errors import PressError
@@ -82,10 +83,6 @@ for load in (lambda: OnnxLogits(folder, {}, "WebGpuExecutionProvider"), lambda: 
 """
 
 
-def options_of(**options: object) -> list[object]:
-    return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
-
-
 def said(script: str, folder: Path, **environment: str) -> list[str]:
     """The lines that a process with the plug-in prints."""
     variables = {**os.environ, "PYTHONPATH": str(PLUG_IN), **environment}
@@ -97,16 +94,8 @@ def said(script: str, folder: Path, **environment: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def exported(finished, tmp_path_factory) -> Path:
-    folder, models = tmp_path_factory.mktemp("webgpu"), finished.folder / "models"
-    places = options_of(model=models / "quantized", out=folder / "model", quality=folder / "quality.json")
-    assert run_stage("auto_opt", *places, *FLAGS).exit_code == 0
-    places = options_of(
-        adapter=models / "adapters/travel",
-        model=folder / "model",
-        out=folder / "adapters/travel.onnx_adapter",
-        quality=folder / "adapter.json",
-    )
-    assert run_stage("convert_adapter", *places).exit_code == 0
+    folder = tmp_path_factory.mktemp("webgpu")
+    export_with_travel(finished, folder, *FLAGS)
     return folder
 
 

@@ -53,7 +53,8 @@ nothing but the profile's GGUF file: `make bench` ({values["minutes"]:.0f} minut
 - **AutoAWQ as it comes** computes in float16: {AWQ_WHOLE["layers"]} of 30 layers was measured, on the profile's text
   ({AWQ_WHOLE["samples"]} x 256 tokens), and ~ is worked out from that. Its other row is what gets through on a CPU:
   AutoAWQ in float32, on {AWQ_QUICK["samples"]} x 256 tokens, without its search for where to clip weights
-  (`apply_clip`), settings chosen here for time; Olive's ModelBuilder exports that.
+  (`apply_clip`), settings chosen here for time; Olive's ModelBuilder exports that. Both are given copies where AutoAWQ
+  0.2.9 takes `tensor.cpu()` for one: else every scale it tries on a CPU stays in the weights (10.5 nats a token).
 - **Bytes** are of what goes to a user: a folder with tokenizer and configuration, or a GGUF file.
 - **Loss**: {settings["rows"]} rows of `data/general.jsonl`, {values["answer_tokens"]:,} tokens of answers, nats a
   token; the increase is paired with the float model by row, 95 % interval by bootstrap. Each as it ships, by its own

@@ -63,7 +63,7 @@ def _hindrance(node: ir.Node, kind: Kind, sizes: Collection[int]) -> str | None:
     query, keys = node.inputs[0], node.inputs[KEYS]
     cache = (keys, node.inputs[VALUES], *node.outputs[1:])
     if any(value is None or value.dtype != kind.dtype for value in (query, *cache)):
-        return f"it does not compute in {kind.dtype.name.lower()}"
+        return f"it does not compute in float{8 * kind.dtype.itemsize:.0f}"
     if any(len(value.consumers()) != 1 for value in cache[:2]) or not all(
         value.is_graph_output() for value in cache[2:]
     ):

@@ -100,7 +100,7 @@ def test_on_cuda_it_becomes_the_projects_own_in_float16(size):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"size": 80}, "its heads are of 80 values, those of the native operators of 64, 96 … 128"),
+        ({"size": 80}, "its heads are of 80 values, those of the native operators of 64, 96, 128"),
         ({"dtype": FLOAT}, "it does not compute in float16"),
         ({"softcap": 30.0}, "its attention has softcap"),
     ],

@@ -5,7 +5,7 @@ GroupQueryAttention keeps it in the type that it computes in; the operator of th
 in float32 and keeps float16 (operators/native/attention.c). ONNX Runtime GenAI asks the graph which type its cache has.
 """
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 import onnx_ir as ir
 
@@ -31,7 +31,7 @@ class HalfCache(ir.passes.InPlacePass):
         )
 
 
-def take_attention(model: ir.Model, provider: str, sizes: Collection[int], otherwise: str) -> bool:
+def take_attention(model: ir.Model, provider: str, sizes: Sequence[int], otherwise: str) -> bool:
     """Turn every GroupQueryAttention into the operator of ``provider``, if it can compute them all; whether it did.
 
     ``sizes``: of heads, in values, that the operator knows. ``otherwise``: what a note says that there is then.
@@ -49,7 +49,7 @@ def take_attention(model: ir.Model, provider: str, sizes: Collection[int], other
     return bool(nodes)
 
 
-def _hindrance(node: ir.Node, kind: Kind, sizes: Collection[int]) -> str | None:
+def _hindrance(node: ir.Node, kind: Kind, sizes: Sequence[int]) -> str | None:
     """Why the operator cannot compute what the node does; None if it can."""
     odd = [
         name
@@ -70,8 +70,8 @@ def _hindrance(node: ir.Node, kind: Kind, sizes: Collection[int]) -> str | None:
         return "other nodes read its cache, too"
     size = keys.shape[-1]
     if size not in sizes:
-        first, second, *_, last = sizes
-        return f"its heads are of {size} values, those of the native operators of {first}, {second} … {last}"
+        known = ", ".join(map(str, sizes)) if len(sizes) < 4 else f"{sizes[0]}, {sizes[1]} … {sizes[-1]}"
+        return f"its heads are of {size} values, those of the native operators of {known}"
     return None
 
 

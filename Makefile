@@ -88,17 +88,23 @@ lock-cuda12: setup ## compile the lock of the CUDA 12 image, at requirements.txt
 	  cat cuda12-3.12.txt; } > docker/requirements-cuda12.txt
 	@rm cuda12.in cuda12.pins cuda12-3.11.txt cuda12-3.12.txt
 
-.PHONY: lock-serve
-lock-serve: setup ## compile the lock of the server's image, at requirements.txt's versions
-	sed -nE 's/^([a-z0-9.-]+==[^ ;]+).*/\1/p' requirements.txt > serve.pins
+# $(1): the extra of pyproject.toml; $(2): the lock whose versions it takes; $(3): the lock to write
+define lock_serve
+	sed -nE 's/^([a-z0-9.-]+==[^ ;]+).*/\1/p' $(2) > serve.pins
 	for python in 3.11 3.12; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra serve --constraint serve.pins --python-platform x86_64-manylinux_2_28 \
+	  $(BIN)/uv pip compile pyproject.toml --extra $(1) --constraint serve.pins --python-platform x86_64-manylinux_2_28 \
 	    --python-version $$python --generate-hashes --no-annotate --no-header -q -o serve-$$python.txt || exit 1; \
 	done
 	cmp serve-3.11.txt serve-3.12.txt
-	@{ echo "# Compiled by 'make lock-serve' from pyproject.toml's extra serve, at requirements.txt's versions; do not edit."; \
-	  cat serve-3.12.txt; } > docker/serve/requirements.txt
+	@{ echo "# Compiled by 'make lock-serve' from pyproject.toml's extra $(1), at $(2)'s versions; do not edit."; \
+	  cat serve-3.12.txt; } > $(3)
 	@rm serve.pins serve-3.11.txt serve-3.12.txt
+endef
+
+.PHONY: lock-serve
+lock-serve: setup ## compile the locks of the server's images, at the versions of the pipeline's locks
+	$(call lock_serve,serve,requirements.txt,docker/serve/requirements.txt)
+	$(call lock_serve,serve-cuda,docker/requirements-cuda12.txt,docker/serve/requirements-cuda12.txt)
 
 .PHONY: setup-openvino
 setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not in the lock, into .openvino (docs/openvino.md)
@@ -268,6 +274,10 @@ image-cpu: ## build the CPU image, olivepress:cpu
 .PHONY: image-serve
 image-serve: ## build the image of olivepress serve alone, olivepress-serve:cpu
 	docker/build.sh serve
+
+.PHONY: image-serve-cuda
+image-serve-cuda: ## the same for CUDA 12 targets, olivepress-serve:cuda12 (BASE=… for another base image)
+	docker/build.sh serve-cuda12
 
 .PHONY: test-container
 test-container: setup operators ## build the CPU image and run the pipeline in it; and the server's image (needs Docker; BASE=… or root and debootstrap)

@@ -1,20 +1,22 @@
 #!/usr/bin/env bash
-# Build an image: docker/build.sh cuda12|cpu|serve [option of docker build …]
+# Build an image: docker/build.sh cuda12|cpu|serve|serve-cuda12 [option of docker build …]
 # Environment: IMAGE (the tag), BASE (the image to build on), DOCKER (the client).
 # pip's configuration and CA bundle of this machine go in as build secrets and are in no layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+cuda=nvidia/cuda:12.8.1-base-ubuntu24.04 debian=debian:12-slim
 case "${1-}" in
-  cuda12) lock=docker/requirements-cuda12.txt base=${BASE:-nvidia/cuda:12.8.1-base-ubuntu24.04} ;;
-  cpu) lock=requirements.txt base=${BASE:-debian:12-slim} ;;
-  serve) lock=docker/serve/requirements.txt base=${BASE:-debian:12-slim} ;;
+  cuda12) lock=docker/requirements-cuda12.txt base=${BASE:-$cuda} tag=olivepress:cuda12 ;;
+  cpu) lock=requirements.txt base=${BASE:-$debian} tag=olivepress:cpu ;;
+  serve) lock=docker/serve/requirements.txt base=${BASE:-$debian} tag=olivepress-serve:cpu ;;
+  serve-cuda12) lock=docker/serve/requirements-cuda12.txt base=${BASE:-$cuda} tag=olivepress-serve:cuda12 ;;
   *)
-    echo "usage: docker/build.sh cuda12|cpu|serve [option of docker build …]" >&2
+    echo "usage: docker/build.sh cuda12|cpu|serve|serve-cuda12 [option of docker build …]" >&2
     exit 2
     ;;
 esac
-file=docker/Dockerfile tag=olivepress:$1
-[ "$1" != serve ] || file=docker/serve/Dockerfile tag=olivepress-serve:cpu
+file=docker/Dockerfile
+case "$1" in serve*) file=docker/serve/Dockerfile ;; esac
 shift
 secrets=$(mktemp -d)
 trap 'rm -r "$secrets"' EXIT

@@ -151,5 +151,6 @@ def zig(scratch: Path, target: str, *options: str) -> None:
     """Run zig's C compiler for ``target``. Raises RuntimeError if it fails."""
     caches = {key: str(scratch / "zig") for key in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *options]
-    if subprocess.run(command, check=False, env={**os.environ, **caches}).returncode:
+    # in the scratch folder: #embed looks where it is started before it looks into --embed-dir
+    if subprocess.run(command, check=False, cwd=scratch, env={**os.environ, **caches}).returncode:
         raise RuntimeError(f"{options[-1]}: not compiled for {target}, zig says why above.")

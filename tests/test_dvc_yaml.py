@@ -107,6 +107,7 @@ LOCKS = [
     "requirements-cluster.txt",
     "docker/requirements-cuda12.txt",
     "docker/serve/requirements.txt",
+    "docker/serve/requirements-cuda12.txt",
 ]
 
 

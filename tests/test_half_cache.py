@@ -1,8 +1,12 @@
-"""Which graphs get a float16 cache; tests/test_attention_operator.py has what the operator computes."""
+"""Which graphs get the project's attention, on a CPU with a float16 cache, and on CUDA.
+
+tests/test_attention_operator.py and tests/gpu/test_attention_on_cuda.py have what the operators compute.
+"""
 
 import onnx_ir as ir
 import pytest
 
+from olivepress.export.passes.cuda_attention import CudaAttention
 from olivepress.export.passes.half_cache import HalfCache
 
 FLOAT, FLOAT16, INT32 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT32
@@ -25,12 +29,12 @@ def attention(layer: int, *, size: object = 64, dtype: ir.DataType = FLOAT, **se
     )
 
 
-def run(*nodes: ir.Node) -> tuple[ir.Graph, bool]:
+def run(*nodes: ir.Node, by: type[ir.passes.InPlacePass] = HalfCache) -> tuple[ir.Graph, bool]:
     """The graph of the nodes after the pass, and whether that changed it."""
     inputs = [value for node in nodes for value in node.inputs if value is not None]
     outputs = [value for node in nodes for value in node.outputs]
     graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports={"": 21, "com.microsoft": 1}, name="g")
-    return graph, HalfCache()(ir.Model(graph, ir_version=10)).modified
+    return graph, by()(ir.Model(graph, ir_version=10)).modified
 
 
 def test_the_attention_becomes_the_projects_own_with_a_float16_cache():
@@ -81,3 +85,28 @@ def test_a_cache_that_others_read_stays(capfd):
 
 def test_a_graph_without_attention_is_left():
     assert not run(ir.node("Identity", [ir.val("x", FLOAT)], name="alone"))[1]
+
+
+@pytest.mark.parametrize("size", [64, 96, 128])
+def test_on_cuda_it_becomes_the_projects_own_in_float16(size):
+    graph, modified = run(attention(0, dtype=FLOAT16, size=size), by=CudaAttention)
+    assert modified and graph.opset_imports["olivepress.cuda"] == 1
+    (node,) = graph
+    assert (node.domain, len(node.inputs), len(node.outputs)) == ("olivepress.cuda", 9, 4)
+    assert {value.dtype for value in (node.inputs[0], *node.inputs[3:5], *node.outputs[:3])} == {FLOAT16}
+    assert node.outputs[3].name == "attention.0/scratch"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"size": 80}, "its heads are of 80 values, those of the native operators of 64, 96, 128"),
+        ({"dtype": FLOAT}, "it does not compute in float16"),
+        ({"softcap": 30.0}, "its attention has softcap"),
+    ],
+)
+def test_on_cuda_what_there_is_no_kernel_for_stays_onnx_runtimes(settings, said, capfd):
+    graph, modified = run(attention(0, **{"dtype": FLOAT16, **settings}), by=CudaAttention)
+    assert not modified and {node.domain for node in graph} == {"com.microsoft"}
+    found = "".join(capfd.readouterr())
+    assert f"attention.0: {said}" in found and "attention stays ONNX Runtime's" in found

@@ -261,6 +261,10 @@ def test_a_library_of_this_name_needs_somebody_who_vouches_for_it(model):
         (lambda model: model["decoder"].update(session_options={"provider_options": {}}), "expected a list of objects"),
         (lambda model: model["decoder"].update(session_options={"provider_options": ["cuda"]}), "a list of objects"),
         (
+            lambda model: model["decoder"].update(session_options={"provider_options": [{"cuda": 5}]}),
+            "a list of objects",
+        ),
+        (
             lambda model: model["decoder"].update(session_options={"provider_options": [{"VitisAI": {}}]}),
             "it asks for the execution provider 'VitisAI', expected cpu, cuda, webgpu, dml or nvtensorrtrtx",
         ),
@@ -326,6 +330,27 @@ def test_a_key_twice_hides_nothing(model):
 def test_files_that_it_reads_or_writes_are_in_the_folder(model, key, text, words):
     name_library(model, key, text)
     with pytest.raises(PressError, match=words):
+        read_genai_config(model)
+
+
+@pytest.mark.parametrize(
+    ("provider", "key"),
+    [
+        ("cuda", "user_compute_stream"),
+        ("cuda", "gpu_external_alloc"),
+        ("CUDA", "GPU_external_empty_cache"),
+        ("WebGPU", "dawnProcTable"),
+        ("webgpu", "webgpuDevice"),
+        ("NvTensorRTRTX", "onnx_bytestream"),
+        ("NvTensorRTRTX", "user_aux_stream_array"),
+    ],
+)
+def test_an_address_in_memory_is_handed_to_no_provider(model, key, provider):
+    edit(
+        model / "genai_config.json",
+        lambda value: value["model"]["decoder"]["session_options"].update(provider_options=[{provider: {key: "4096"}}]),
+    )
+    with pytest.raises(PressError, match=f"{key} is '4096', an address"):
         read_genai_config(model)
 
 

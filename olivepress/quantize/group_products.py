@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from olivepress.quantize.kernel import UNAVAILABLE, compile_kernel
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,7 +32,7 @@ class GroupProducts:
             if torch.equal(sums[:64], self._in_two_passes(x, w[:64])):
                 return sums
             reason = "this PyTorch sums in another order"
-        except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        except UNAVAILABLE as error:
             reason = str(error)
         print(f"clip search: without the kernel ({reason}), which takes longer.", file=sys.stderr, flush=True)
         self._kernel = False
@@ -58,11 +60,5 @@ class GroupProducts:
         return out
 
     def _compile(self) -> Any:
-        """The kernel, by PyTorch's own access to NVRTC, which needs no compiler on the machine."""
-        import torch
-        from torch.utils import cpp_extension
-
-        # PyTorch asks for the CUDA toolkit's headers, which the kernel does without
-        cpp_extension.CUDA_HOME = cpp_extension.CUDA_HOME or sys.prefix
-        source = Path(__file__).with_suffix(".cu").read_text(encoding="utf-8")
-        return torch.cuda._compile_kernel(f"constexpr int GROUP = {self._group_size};\n{source}", "group_products")
+        before = f"constexpr int GROUP = {self._group_size};\n"
+        return compile_kernel(Path(__file__).with_suffix(".cu"), "group_products", before=before)

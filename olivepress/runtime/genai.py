@@ -376,11 +376,15 @@ def check_providers(folder: Path, config: dict[str, Any]) -> None:
             unproved.register(folder, provider)
     if _asks_for(config, "webgpu"):
         webgpu.register(folder)
-    if _asks_for(config, "cuda") and not og.is_cuda_available():
-        raise PressError(
-            f"{folder}: was made for CUDA, and this onnxruntime_genai has none: pip install "
-            "'olivepress[runtime-cuda]' in an environment without the CPU build, or load a CPU target."
-        )
+    if _asks_for(config, "cuda"):
+        if not og.is_cuda_available():
+            raise PressError(
+                f"{folder}: was made for CUDA, and this onnxruntime_genai has none: pip install "
+                "'olivepress[runtime-cuda]' in an environment without the CPU build, or load a CPU target."
+            )
+        import onnxruntime
+
+        onnxruntime.preload_dlls()  # CUDA's libraries that pip installed are where no linker looks
 
 
 def _asks_for(config: dict[str, Any], provider: str) -> bool:

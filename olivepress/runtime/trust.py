@@ -23,6 +23,10 @@ CODE_FILE = re.compile(r"\.(so|dll|dylib)(\.\d+)*\s*$", re.IGNORECASE)
 # Read from or written to, by the key: filename, adapter_filename, ep_context_file_path, …; a profile is written.
 FILE_KEY = re.compile(r"file|path|folder|(^|[_.])dir", re.IGNORECASE)
 PROFILE_KEY = re.compile(r"profil", re.IGNORECASE)
+# Addresses of functions and objects, which providers take as numbers: CUDA's, TensorRT's, WebGPU's.
+ADDRESS_KEY = re.compile(
+    r"external_(alloc|free|empty)|(compute|aux)_stream|bytestream|dawnproctable|webgpu(instance|device)", re.IGNORECASE
+)
 PROVIDERS = (
     "cpu",
     "cuda",
@@ -82,6 +86,8 @@ def _problem(key: str, text: str) -> str:
     """Why a text of a configuration may not be believed; empty if it may."""
     if (CODE_KEY.search(key) or CODE_FILE.search(text)) and text not in LIBRARIES.values():
         return f"names the native code {text[:200]!r}, which is not this project's"
+    if ADDRESS_KEY.search(key):
+        return f"is {text[:200]!r}, an address in the memory of another process"
     if PROFILE_KEY.search(key) and text:
         return f"is {text[:200]!r}: a file would be written wherever it is run"
     if FILE_KEY.search(key) and (
@@ -131,7 +137,9 @@ def providers(config: dict[str, Any]) -> list[str]:
         if not isinstance(found, dict):
             raise BadDocument(f"{place}: expected an object")
     options = found.get("provider_options", [])
-    if not isinstance(options, list) or not all(isinstance(one, dict) for one in options):
+    if not isinstance(options, list) or not all(
+        isinstance(one, dict) and all(isinstance(value, dict) for value in one.values()) for one in options
+    ):
         raise BadDocument(f"{place}.provider_options: expected a list of objects")
     return [name for one in options for name in one]
 

@@ -76,10 +76,10 @@ def _opened(
     together: bool,
 ) -> Served:
     config = read_genai_config(folder)
-    asked = [provider for provider in providers(config) if provider.lower() != "cpu"]
+    asked = [provider for provider in providers(config) if provider.lower() not in ("cpu", "cuda")]
     if asked:
         raise PressError(
-            f"{folder}: was made for {asked[0]}. olivepress serve runs CPU targets: choose one by --target."
+            f"{folder}: was made for {asked[0]}. olivepress serve runs those for CPUs and CUDA: choose one by --target."
         )
     check_search(config, f"{folder / 'genai_config.json'}")
     longest = _longest(folder, config["model"]["context_length"])
@@ -87,10 +87,23 @@ def _opened(
         raise PressError(f"--context-length {context}: the model in {folder} takes up to {longest} tokens.")
     chosen = choose(folder, graph)
     wording = Wording(folder, config, chosen, template)
-    decoder = Decoder(folder, chosen, together=together)
+    decoder = Decoder(folder, chosen, cuda=_cuda(config), together=together)
     if (folder / OPERATORS).is_file():
         note(f"{folder}: {chosen}")
     return Served(name, wording, decoder, adapters, config.get("search", {}), context or longest)
+
+
+def _cuda(config: dict[str, Any]) -> dict[str, str] | None:
+    """What a GenAI configuration tells ONNX Runtime's CUDA provider; None if it asks for none.
+
+    No graph is captured: rows come and go, and GenAI alone keeps the inputs of a captured one in place.
+    """
+    for one in config["model"]["decoder"].get("session_options", {}).get("provider_options", []):
+        for name, options in one.items():
+            if name.lower() == "cuda":
+                texts = {key: value for key, value in options.items() if isinstance(value, str)}  # as GenAI takes them
+                return {**texts, "enable_cuda_graph": "0"}
+    return None
 
 
 def _longest(folder: Path, length: int) -> int:

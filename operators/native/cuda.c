@@ -7,6 +7,8 @@
 //               where sum = base + delta + skip and y = RMSNorm(sum) · gamma
 //   MatMulNBits (x [.., K], weights, scales, zero points; K, N, bits, block_size) -> (y [.., N], W [N, K] or nothing),
 //               the quantized projection itself, as ONNX Runtime's operator of that name has it
+//   GroupQueryAttention (as of attention.c, but all float16 and the lengths on the card) -> (y, present keys and values,
+//               scratch, float32), of heads of 64, 96 or 128 values
 //
 // A quantized projection stands between LoraBegin and one of the others. It reads LoraBegin's x, which is the input
 // under another name, so that it comes after it. delta = (x·Aᵀ)·B. For one token LoraBegin starts that on a stream
@@ -16,17 +18,25 @@
 // LoraAdd start nothing.
 //
 // MatMulNBits multiplies up to FEW_TOKENS tokens with the weights as they are (matmul.cu); for more it writes them in
-// float16 to its second output, which nobody reads, and leaves the product to cuBLAS.
+// float16 to its second output, which nobody reads, and leaves the product to cuBLAS. attention.cu says how attention is
+// computed; ONNX Runtime's own takes two to four times as long for one token, and two kernels more to clear memory.
 
 #include <dlfcn.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <core/providers/cuda/cuda_resource.h>
 
-#include "operators.h"
+#include "group_query.h"
 
+static const unsigned char attention_80[] = {
+#embed "attention.compute_80.ptx"
+    , 0};
+static const unsigned char attention_90[] = {
+#embed "attention.compute_90.ptx"
+    , 0};
 static const unsigned char lora_80[] = {
 #embed "lora.compute_80.ptx"
     , 0};
@@ -49,6 +59,11 @@ enum {
   DEPTH = 4,
   BLOCKS_A_CARD = 3,   // of threads on each multiprocessor: they take more rows rather than be more
   SHARED = 80 << 10,  // bytes that a block of threads may ask for; every card since Ampere has them
+  // attention.cu's
+  ATTENDING = 128,  // threads
+  SHARES = 16,
+  TILE = 64,
+  COUNTS = 1 << 14,  // rows times heads that one call may have
   HOPPER = 9,         // major compute capability of the first card that starts a kernel before the last has ended
 };
 
@@ -81,6 +96,8 @@ static struct {
   int (*device)(int *);
   int (*attribute)(int *, int attribute, int device);
   int (*set_attribute)(CUfunction, int attribute, int value);
+  int (*allocate)(CUdeviceptr *, size_t bytes);
+  int (*clear)(CUdeviceptr, unsigned char value, size_t bytes);
   int (*copy)(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream);
   int (*new_stream)(CUstream *, unsigned flags);
   int (*new_event)(CUevent *, unsigned flags);
@@ -102,6 +119,8 @@ typedef struct Lane {
   bool overlaps;  // the card starts a kernel before the last one has ended
   int processors;
   CUfunction down, up, add, add_gate, add_norm, few[2][2][3], to_float16;  // few: one, eight; bits 4, 8; blocks 32, 64, 128
+  CUfunction attend_one[3], attend[3], place;  // heads of 64, 96, 128 values
+  CUdeviceptr counts;  // [COUNTS] of attention.cu, 0 between calls
 } Lane;
 
 static Lane *lanes;
@@ -141,6 +160,8 @@ static OrtStatus *find_cuda(void) {
   ORT(find((void **)&cuda.device, driver, "cuCtxGetDevice"));
   ORT(find((void **)&cuda.attribute, driver, "cuDeviceGetAttribute"));
   ORT(find((void **)&cuda.set_attribute, driver, "cuFuncSetAttribute"));
+  ORT(find((void **)&cuda.allocate, driver, "cuMemAlloc_v2"));
+  ORT(find((void **)&cuda.clear, driver, "cuMemsetD8_v2"));
   ORT(find((void **)&cuda.copy, driver, "cuMemcpyDtoDAsync_v2"));
   ORT(find((void **)&cuda.new_stream, driver, "cuStreamCreate"));
   ORT(find((void **)&cuda.new_event, driver, "cuEventCreate"));
@@ -151,7 +172,7 @@ static OrtStatus *find_cuda(void) {
 
 static OrtStatus *new_lane(Lane **out, void *context, CUstream stream) {
   enum { CU_MULTIPROCESSOR_COUNT = 16, CU_COMPUTE_CAPABILITY_MAJOR = 75, CU_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
-  void *module, *products;
+  void *module, *products, *attention;
   int device, major;
   TRY(cuda.device(&device));
   TRY(cuda.attribute(&major, CU_COMPUTE_CAPABILITY_MAJOR, device));
@@ -160,6 +181,7 @@ static OrtStatus *new_lane(Lane **out, void *context, CUstream stream) {
   *lane = (Lane){.next = lanes, .context = context, .stream = stream, .overlaps = major >= HOPPER};
   TRY(cuda.load(&module, lane->overlaps ? lora_90 : lora_80));
   TRY(cuda.load(&products, lane->overlaps ? matmul_90 : matmul_80));
+  TRY(cuda.load(&attention, lane->overlaps ? attention_90 : attention_80));
   TRY(cuda.function(&lane->down, module, "lora_down"));
   TRY(cuda.function(&lane->up, module, "lora_up"));
   TRY(cuda.function(&lane->add, module, "lora_add"));
@@ -175,6 +197,16 @@ static OrtStatus *new_lane(Lane **out, void *context, CUstream stream) {
     TRY(cuda.function(few, products, name));
     TRY(cuda.set_attribute(*few, CU_MAX_DYNAMIC_SHARED_SIZE_BYTES, SHARED));
   }
+  for (int i = 0; i < 3; ++i) {
+    char name[32];
+    snprintf(name, sizeof name, "attend_%d", 64 + 32 * i);
+    TRY(cuda.function(&lane->attend[i], attention, name));
+    snprintf(name, sizeof name, "attend_one_%d", 64 + 32 * i);
+    TRY(cuda.function(&lane->attend_one[i], attention, name));
+  }
+  TRY(cuda.function(&lane->place, attention, "place"));
+  TRY(cuda.allocate(&lane->counts, COUNTS * sizeof(unsigned)));
+  TRY(cuda.clear(lane->counts, 0, COUNTS * sizeof(unsigned)));
   TRY(cuda.new_stream(&lane->beside, 1));  // CU_STREAM_NON_BLOCKING
   TRY(cuda.new_event(&lane->begun, 2));    // CU_EVENT_DISABLE_TIMING
   TRY(cuda.new_event(&lane->done, 2));
@@ -356,4 +388,60 @@ OrtStatus *cuda_matmul(void *kernel, OrtKernelContext *context) {
   const Tensor rows = {.data = in.x.data, .shape = {tokens, k}, .dimensions = 2};
   const Tensor out = {.data = y.data, .shape = {tokens, n}, .dimensions = 2};
   return product(context, &out, &rows, &w, true);
+}
+
+// As attention.cu has it.
+typedef struct Attention {
+  const uint16_t *q, *k, *v, *cos, *sin, *past_keys, *past_values;
+  uint16_t *keys, *values, *y;
+  const int32_t *lengths;
+  float *shares;
+  unsigned *counts;
+  int q_stride, kv_stride, past_capacity, capacity, tokens, kv_heads, group, rotated, window, first;
+  float scale;
+} Attention;
+
+OrtStatus *cuda_attention(void *kernel, OrtKernelContext *context) {
+  const Kernel *of = kernel;
+  Inputs in;
+  Tensor y, keys, values, shares;
+  ORT(get_attention(context, &in));
+  ORT(check_attention(of, &in));
+  const int64_t batch = in.query.shape[0], tokens = in.query.shape[1], size = in.past_keys.shape[3],
+                total = *(const int32_t *)in.total.data, past = in.past_keys.shape[2],
+                capacity = past > total ? past : total, heads = batch * of->heads;
+  if (size != 64 && size != 96 && size != 128) return REFUSED("heads must be of 64, 96 or 128 values");
+  if (heads > COUNTS) return REFUSED("too many rows at a time");
+  ORT(new_output(api, context, 0, (int64_t[]){batch, tokens, of->heads * size}, 3, &y));
+  ORT(new_output(api, context, 1, (int64_t[]){batch, of->kv_heads, capacity, size}, 4, &keys));
+  ORT(new_output(api, context, 2, (int64_t[]){batch, of->kv_heads, capacity, size}, 4, &values));
+  ORT(new_output(api, context, 3, (int64_t[]){tokens == 1 ? heads * SHARES : 0, size + 2}, 2, &shares));
+  const bool in_place = keys.data == in.past_keys.data && values.data == in.past_values.data;
+  if (!batch || !total || (!tokens && in_place)) return NULL;
+  Lane *lane;
+  ORT(lane_of(&lane, context));
+  Attention a = {.q = in.query.data, .k = in.key.data, .v = in.value.data, .cos = in.cos.data, .sin = in.sin.data,
+                 .past_keys = in_place ? NULL : in.past_keys.data, .past_values = in.past_values.data,
+                 .keys = keys.data, .values = values.data, .y = y.data, .lengths = in.lengths.data,
+                 .shares = shares.data, .counts = (unsigned *)lane->counts, .q_stride = (int)in.query.shape[2],
+                 .kv_stride = (int)(of->kv_heads * size), .past_capacity = (int)past, .capacity = (int)capacity,
+                 .tokens = (int)tokens, .kv_heads = (int)of->kv_heads, .group = (int)(of->heads / of->kv_heads),
+                 .rotated = of->rotary ? (int)in.cos.shape[1] * 2 : 0, .window = (int)of->window,
+                 .first = tokens == total, .scale = of->scale != 0 ? of->scale : 1 / sqrtf((float)size)};
+  if (!in.key.dimensions) {
+    a.k = a.q + of->heads * size;
+    a.v = a.k + a.kv_stride;
+    a.kv_stride = a.q_stride;
+  }
+  int head = (int)size;
+  const int which = head / 32 - 2;
+  if (tokens > 1 || !in_place)
+    ORT(launch(lane, lane->place, in_place ? tokens : total, batch * of->kv_heads, ATTENDING, 0, lane->stream, IN_TURN,
+               (void *[]){&a, &head}));
+  if (!tokens) return NULL;
+  if (tokens == 1)
+    return launch(lane, lane->attend_one[which], heads, SHARES, ATTENDING, 0, lane->stream, OVERLAPPING,
+                  (void *[]){&a});
+  return launch(lane, lane->attend[which], (tokens + TILE - 1) / TILE, heads, ATTENDING, 0, lane->stream, IN_TURN,
+                (void *[]){&a});
 }

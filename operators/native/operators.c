@@ -49,11 +49,13 @@ static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and
   const Kind *kind = (const Kind *)op;
   if (kind->few_bits) return index % 2 ? UINT8 : kind->on_cuda ? FLOAT16 : FLOAT;
   if (kind->attention)  // past keys and values; lengths
-    return index == 3 || index == 4 ? FLOAT16 : index == 5 || index == 6 ? INT32 : FLOAT;
+    return index == 5 || index == 6 ? INT32 : kind->on_cuda || index == 3 || index == 4 ? FLOAT16 : FLOAT;
   return kind->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
 }
 static Type output_type(const OrtCustomOp *op, size_t index) {  // the attention's second and third are its cache
-  return ((const Kind *)op)->on_cuda || (((const Kind *)op)->attention && index) ? FLOAT16 : FLOAT;
+  const Kind *kind = (const Kind *)op;
+  if (kind->attention && index == 3) return FLOAT;
+  return kind->on_cuda || (kind->attention && index) ? FLOAT16 : FLOAT;
 }
 static OrtCustomOpInputOutputCharacteristic input_required(const OrtCustomOp *op, size_t index) {
   const bool may_lack = index == 1 || index == 2 || index >= 7;  // key and value, cos and sin
@@ -62,7 +64,9 @@ static OrtCustomOpInputOutputCharacteristic input_required(const OrtCustomOp *op
 static OrtCustomOpInputOutputCharacteristic required(const OrtCustomOp *op, size_t index) {
   return INPUT_OUTPUT_REQUIRED;
 }
-static OrtMemType on_the_device(const OrtCustomOp *op, size_t index) { return OrtMemTypeDefault; }
+static OrtMemType memory(const OrtCustomOp *op, size_t index) {  // the attention's total length is a number for the host
+  return ((const Kind *)op)->attention && index == 6 ? OrtMemTypeCPUInput : OrtMemTypeDefault;
+}
 static int version(const OrtCustomOp *op) { return 1; }
 static size_t first_to_first(int **input, int **output) {
   *input = calloc(1, sizeof(int));
@@ -82,7 +86,7 @@ static void release(int *input, int *output) {
   .op = {.version = API_VERSION, .GetName = name, .GetExecutionProviderType = provider,                      \
          .GetInputType = input_type, .GetInputTypeCount = inputs, .GetOutputType = output_type,              \
          .GetOutputTypeCount = outputs, .KernelDestroy = free, .GetInputCharacteristic = input_required,           \
-         .GetOutputCharacteristic = required, .GetInputMemoryType = on_the_device, .CreateKernelV2 = create, \
+         .GetOutputCharacteristic = required, .GetInputMemoryType = memory, .CreateKernelV2 = create, \
          .KernelComputeV2 = compute, .GetStartVersion = version, .GetEndVersion = version,                   \
          .GetMayInplace = in_place, .ReleaseMayInplace = release, .GetAliasMap = alias,                      \
          .ReleaseAliasMap = release}
@@ -94,6 +98,8 @@ static const Kind kinds[] = {
     {OPERATOR(cuda_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1, .on_cuda = true},
     {OPERATOR(cuda_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .on_cuda = true, .epsilon = true},
     {OPERATOR(cuda_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 2, .on_cuda = true, .few_bits = true},
+    {OPERATOR(cuda_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 4, .on_cuda = true,
+     .attention = true},
 #else
     {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},

@@ -69,6 +69,7 @@ OrtStatus *cuda_add(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add_norm(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_matmul(void *kernel, OrtKernelContext *context);
+OrtStatus *cuda_attention(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context);

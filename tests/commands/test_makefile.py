@@ -69,6 +69,7 @@ def test_a_variable_is_one_argument(checkout, target, variable, said):
         (["report"], "REV"),
         (["image-cpu"], "BASE"),
         (["image-serve"], "BASE"),
+        (["image-serve-cuda"], "BASE"),
     ],
 )
 def test_no_variable_is_run(checkout, words, variable, monkeypatch):

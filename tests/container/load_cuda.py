@@ -1,15 +1,22 @@
-"""Run in the CUDA image: import, resolve and open what needs CUDA; the last line printed is JSON."""
+"""Run in a CUDA image: import, resolve and open what needs CUDA; the last line printed is JSON.
+
+The server's image has no torch.
+"""
 
 import ctypes
 import json
 import re
 import site
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import onnxruntime
 import onnxruntime_genai
-import torch
+
+torch = None
+with suppress(ModuleNotFoundError):
+    import torch
 
 PACKAGES = Path(site.getsitepackages()[0])
 FOLDERS = ("nvidia/*/lib", "torch/lib", "onnxruntime/capi", "onnxruntime_genai")
@@ -45,8 +52,8 @@ for library in (*OPENED, *provider, *sorted((PACKAGES / "onnxruntime_genai").glo
 print(
     json.dumps(
         {
-            "torch": torch.__version__,
-            "torch_cuda": torch.version.cuda,
+            "torch": torch and torch.__version__,
+            "torch_cuda": torch and torch.version.cuda,
             "onnxruntime": onnxruntime.__version__,
             "providers": onnxruntime.get_available_providers(),
             "genai": onnxruntime_genai.__version__,

@@ -1,9 +1,10 @@
-"""The CUDA 12 lock, installed in an image: everything loads, on a machine without a GPU too.
+"""The CUDA 12 locks, installed in images, the pipeline's and the server's: everything loads, without a GPU, too.
 
 Apart from the other container tests, because it downloads 3 GB.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,32 +24,70 @@ def cuda_image() -> str:
 
 
 @pytest.fixture(scope="module")
-def loaded(cuda_image) -> dict:
+def server_image() -> str:
+    return build("serve-cuda12", "olivepress-test:serve-cuda12")
+
+
+def load(image: str, *entrypoint: str) -> dict:
     """What load_cuda.py found in the image, on a read-only root."""
     script = f"{HERE / 'load_cuda.py'}:/load_cuda.py:ro"
-    done = docker("run", "--rm", "--read-only", "-v", script, cuda_image, "python", "-W", "ignore", "/load_cuda.py")
-    return json.loads(done.stdout.splitlines()[-1])
+    command = ["run", "--rm", "--read-only", "-v", script, *entrypoint, image]
+    command += [] if entrypoint else ["python"]
+    return json.loads(docker(*command, "-W", "ignore", "/load_cuda.py").stdout.splitlines()[-1])
 
 
-def test_the_three_import_and_are_the_cuda_builds(loaded):
+@pytest.fixture(scope="module")
+def loaded(cuda_image) -> dict:
+    return load(cuda_image)
+
+
+@pytest.fixture(scope="module")
+def loaded_by_server(server_image) -> dict:
+    return load(server_image, "--entrypoint", "python")
+
+
+def test_the_three_import_and_are_the_cuda_builds(loaded, loaded_by_server):
     assert loaded["torch"].startswith("2.10.0") and loaded["torch_cuda"] == "12.8"
-    assert loaded["onnxruntime"] == "1.26.0" and "CUDAExecutionProvider" in loaded["providers"]
-    assert loaded["genai"] == "0.14.1"
+    assert loaded_by_server["torch"] is None
+    for found in (loaded, loaded_by_server):
+        assert found["onnxruntime"] == "1.26.0" and "CUDAExecutionProvider" in found["providers"]
+        assert found["genai"] == "0.14.1"
 
 
-def test_every_cuda_library_resolves(loaded):
-    assert len(loaded["resolved"]) > 30, "the libraries were looked at"
-    missing = {
+def missing(found: dict) -> dict[str, list[str]]:
+    """Libraries that others need and the image lacks, but for TensorRT's."""
+    return {
         library: sorted(set(names) - DRIVER)
-        for library, names in loaded["unresolved"].items()
-        if set(names) - DRIVER and "tensorrt" not in library  # TensorRT is not part of the image
+        for library, names in found["unresolved"].items()
+        if set(names) - DRIVER and "tensorrt" not in library
     }
-    assert missing == {}
 
 
-def test_the_cuda_libraries_and_the_provider_open(loaded):
-    assert loaded["failed_to_open"] == {}
-    assert {"libcublasLt.so.12", "libcudnn.so.9", "libonnxruntime_providers_cuda.so"} <= set(loaded["opened"])
+def test_every_cuda_library_resolves(loaded, loaded_by_server):
+    assert len(loaded["resolved"]) > 30 and len(loaded_by_server["resolved"]) > 15, "the libraries were looked at"
+    assert missing(loaded) == missing(loaded_by_server) == {}
+
+
+def test_the_cuda_libraries_and_the_provider_open(loaded, loaded_by_server):
+    for found in (loaded, loaded_by_server):
+        assert found["failed_to_open"] == {}
+        assert {"libcublasLt.so.12", "libcudnn.so.9", "libonnxruntime_providers_cuda.so"} <= set(found["opened"])
+
+
+def test_the_server_without_a_gpu_says_so_and_ends(server_image, finished, tmp_path):
+    """A target that asks for CUDA; the same release as it is, for CPUs, is served by this image, too."""
+    release = shutil.copytree(finished.folder / "models/onnx/cpu-int4", tmp_path / "release")
+    config = release / "model/genai_config.json"
+    settings = json.loads(config.read_text())
+    settings["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
+    config.write_text(json.dumps(settings))
+    for path in (release, *release.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    done = docker(
+        "run", "--rm", "--read-only", "-v", f"{release}:/release:ro", server_image, "--verify", "none", check=False
+    )
+    assert done.returncode == 1
+    assert "CUDA" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_check_at_the_start_stops_without_a_gpu(cuda_image):

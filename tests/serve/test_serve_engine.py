@@ -16,6 +16,7 @@ from olivepress.serve.cache import KeyValueCache
 from olivepress.serve.chooser import Chooser, check_search
 from olivepress.serve.engine import End, Engine, Job
 from olivepress.serve.errors import ApiError
+from olivepress.serve.memory import HostMemory
 from olivepress.serve.served import Served, open_release
 
 LENGTHS = (5, 130, 60, 300, 9, 127, 128, 40)
@@ -133,19 +134,23 @@ def test_a_context_longer_than_the_models_is_refused(release):
 # --- its parts
 
 
+def arrays(cache: KeyValueCache) -> list[np.ndarray]:
+    return [buffer.owner for buffer in cache._buffers.values()]
+
+
 def test_a_cache_keeps_its_rows_while_it_grows_and_shrinks():
-    cache = KeyValueCache({"a": (2, 3), "b": (1, 4)}, np.dtype(np.float32))
+    cache = KeyValueCache({"a": (2, 3), "b": (1, 4)}, np.dtype(np.float32), HostMemory())
     for row in range(5):
         assert cache.add(10 + 200 * row) == row
-        for buffer in cache.buffers.values():
+        for buffer in arrays(cache):
             buffer[row, :, :10] = row + 1
         cache.lengths[row] = 10
     cache.remove(1)
     cache.remove(3)
-    assert [int(buffer[row, 0, 9, 0]) for buffer in cache.buffers.values() for row in range(3)] == [1, 5, 3] * 2
+    assert [int(buffer[row, 0, 9, 0]) for buffer in arrays(cache) for row in range(3)] == [1, 5, 3] * 2
     assert cache.lengths == [10] * 3
     assert cache.add(1000) == 3
-    assert all(buffer.shape[2] >= 1000 for buffer in cache.buffers.values())
+    assert all(buffer.shape[2] >= 1000 for buffer in arrays(cache))
 
 
 def test_the_likeliest_token_and_draws_among_the_likely():

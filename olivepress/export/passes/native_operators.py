@@ -19,7 +19,8 @@ from olivepress.export.projections import Projection, projections
 class Kind:
     """The operators for one execution provider: their ONNX domain, the float type that they compute in, how many values
     they read at a time, whether a node before the projection starts LoRA's share beside it, and of the products that
-    they take over, the activations' ``accuracy_level`` (None: any) and how many outputs their MatMulNBits has."""
+    they take over, the activations' ``accuracy_level`` (None: any) and how many outputs their MatMulNBits and their
+    attention have."""
 
     domain: str
     dtype: ir.DataType
@@ -27,14 +28,27 @@ class Kind:
     begins: bool
     accuracy_level: int | None
     product_outputs: int
+    attention_outputs: int
 
 
 KINDS = {
     "CUDAExecutionProvider": Kind(
-        "olivepress.cuda", ir.DataType.FLOAT16, 8, begins=True, accuracy_level=None, product_outputs=2
+        "olivepress.cuda",
+        ir.DataType.FLOAT16,
+        8,
+        begins=True,
+        accuracy_level=None,
+        product_outputs=2,
+        attention_outputs=4,
     ),
     "CPUExecutionProvider": Kind(
-        "olivepress.cpu", ir.DataType.FLOAT, 16, begins=False, accuracy_level=4, product_outputs=1
+        "olivepress.cpu",
+        ir.DataType.FLOAT,
+        16,
+        begins=False,
+        accuracy_level=4,
+        product_outputs=1,
+        attention_outputs=3,
     ),
 }
 MAX_NORM = 16_384  # outputs that lora_add_norm (lora.cu) keeps in a block's registers

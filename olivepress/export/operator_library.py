@@ -13,16 +13,16 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.4.0"
+VERSION = "1.5.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "12041d5c1122f688e3e4e19cf572f9f0f09a98e8025fe190635e86e56759ad6d",
-        "0ec8b6b32f54c43ada9c1486babb83f04c360f30d1eee9730c8e67a1a3f0bf89",
+        "6d0a3bbcb03e798f21f648c1b2042f0325607dd39abb5dbc4d003a1ef71f3779",
+        "8fa33b4c62d7b27c606c36e87828d98a3ddec55ea4360c28b2e1b1ccab6362a0",
     ),
     "aarch64": (
-        "61151e1b2ab6aeb5b12b496e3772b641a329fe0f436dde94a93c29fa6ccbe655",
-        "d786e7597bae5f1ec3b17f79eeb47477766be139049d5edbead564b1c49500cc",
+        "1715d3b4d41171103189b75b19a69714a5da41304a7edc2df51e7a11131a66d1",
+        "6773850efbcbe98e87bdc5d8769e3dbdb1132916e05ea5830feea5fd0d70ae38",
     ),
 }
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from images import build, docker
 
+from olivepress.core.outputs import sha256
+
 pytestmark = pytest.mark.download
 HERE = Path(__file__).parent
 # The driver brings these; the NVIDIA Container Toolkit puts them in when the container starts.
@@ -77,15 +79,15 @@ def test_the_cuda_libraries_and_the_provider_open(loaded, loaded_by_server):
 def test_the_server_without_a_gpu_says_so_and_ends(server_image, finished, tmp_path):
     """A target that asks for CUDA; the same release as it is, for CPUs, is served by this image, too."""
     release = shutil.copytree(finished.folder / "models/onnx/cpu-int4", tmp_path / "release")
-    config = release / "model/genai_config.json"
-    settings = json.loads(config.read_text())
+    config, manifest = release / "model/genai_config.json", release / "manifest.json"
+    settings, listed = (json.loads(path.read_text()) for path in (config, manifest))
     settings["model"]["decoder"]["session_options"]["provider_options"] = [{"cuda": {}}]
     config.write_text(json.dumps(settings))
+    listed["files"]["model/genai_config.json"] = {"bytes": config.stat().st_size, "sha256": sha256(config)}
+    manifest.write_text(json.dumps(listed))
     for path in (release, *release.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-    done = docker(
-        "run", "--rm", "--read-only", "-v", f"{release}:/release:ro", server_image, "--verify", "none", check=False
-    )
+    done = docker("run", "--rm", "--read-only", "-v", f"{release}:/release:ro", server_image, check=False)
     assert done.returncode == 1
     assert "CUDA" in done.stderr and "Traceback" not in done.stderr
 

@@ -21,6 +21,7 @@ SCHEMAS = [
     ("vendor.gitlab-ci", ROOT / ".gitlab-ci.yml"),
     ("vendor.compose-spec", ROOT / "docker/compose.yaml"),
     ("vendor.compose-spec", ROOT / "docker/serve/compose.yaml"),
+    ("vendor.compose-spec", ROOT / "docker/serve/compose.cuda.yaml"),
 ]
 
 

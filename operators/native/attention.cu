@@ -46,19 +46,6 @@ __device__ __forceinline__ half_bits rotated(const Attention& a, const half_bits
   return to_half(d < half ? x * cos - y * sin : y * cos + x * sin);
 }
 
-__device__ __forceinline__ float power_of_2(float x) {
-  float value;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
-  return value;
-}
-
-// What another block of threads has written.
-__device__ __forceinline__ float fresh(const float* from) {
-  float value;
-  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
-  return value;
-}
-
 __device__ __forceinline__ void widen(const uint4& eight, float (&to)[8]) {
   const half_bits* values = (const half_bits*)&eight;
 #pragma unroll
@@ -217,14 +204,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) place(Attention a, int siz
   }
 }
 
-// sum [16, 8] += a [16, 16] · b [16, 8]; PTX's documentation has which lane holds what.
-__device__ __forceinline__ void multiply(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 __device__ __forceinline__ unsigned pair(float low, float high) {
   return to_half(low) | (unsigned)to_half(high) << 16;
 }
@@ -271,7 +250,8 @@ __device__ __forceinline__ void several_tokens(const Attention& a) {
 #pragma unroll
       for (int k = 0; k < SIZE / 16; ++k) {
         const half_bits* key = &left[n * 8 + group][k * 16 + part * 2];
-        multiply(scores[n], queries[k], *(const unsigned*)key, *(const unsigned*)(key + 8));
+        multiply(scores[n], queries[k][0], queries[k][1], queries[k][2], queries[k][3], *(const unsigned*)key,
+                 *(const unsigned*)(key + 8));
       }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -308,9 +288,8 @@ __device__ __forceinline__ void several_tokens(const Attention& a) {
 #pragma unroll
       for (int n = 0; n < SIZE / 8; ++n) {
         unsigned b0, b1;
-        asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-                     : "=r"(b0), "=r"(b1) : "r"(lines + n * 16) : "memory");
-        multiply(out[n], weights, b0, b1);
+        load_lines(b0, b1, lines + n * 16);
+        multiply(out[n], weights[0], weights[1], weights[2], weights[3], b0, b1);
       }
     }
   }

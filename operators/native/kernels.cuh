@@ -1,6 +1,7 @@
-// What lora.cu and matmul.cu share.
+// What the kernels share, and what of them is written in PTX, but for matmul.cu's asynchronous copies.
 
-#pragma once
+#ifndef KERNELS_CUH  // tests/native/cuda_on_cpu.h takes its place
+#define KERNELS_CUH
 
 typedef unsigned short half_bits;
 
@@ -29,3 +30,33 @@ __device__ __forceinline__ void launch_what_follows() {
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
+
+__device__ __forceinline__ float power_of_2(float x) {
+  float value;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(value) : "f"(x));
+  return value;
+}
+
+// What another block of threads has written.
+__device__ __forceinline__ float fresh(const float* from) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from) : "memory");
+  return value;
+}
+
+// sum [16, 8] += a [16, 16] · b [16, 8]; PTX's documentation has which lane holds what.
+__device__ __forceinline__ void multiply(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
+                                         unsigned b0, unsigned b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// b [16, 8] for `multiply` from 16 lines of 8 values in shared memory; a lane of the first 16 has the address of one.
+__device__ __forceinline__ void load_lines(unsigned& b0, unsigned& b1, unsigned line) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(b0), "=r"(b1) : "r"(line) : "memory");
+}
+
+#endif

@@ -120,15 +120,6 @@ struct Place {
   }
 };
 
-// sum [16, 8] += a [16, 16] · b [16, 8]; PTX's documentation has which lane holds what.
-__device__ __forceinline__ void multiply(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
-                                         unsigned b0, unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // Eight values of x in the order in which 4-bit weights lie in a word: 0 and 4, 2 and 6, then 1 and 5, 3 and 7, for
 // those of the upper half of a byte.
 __device__ __forceinline__ uint4 ordered(uint4 v) {

@@ -1,4 +1,7 @@
-"""The CPU operators' loops as a C program, for processors that are not here: compiled by zig, run by qemu."""
+"""The CPU operators' loops as a C program, for processors that are not here: compiled by zig, run by qemu.
+
+And a CUDA kernel, thread by thread, for cards that are not here.
+"""
 
 import os
 import platform
@@ -90,3 +93,47 @@ def test_the_loops_compute_what_they_say(kernels, architecture, processor):
 
 def test_they_do_on_this_processor(kernels):
     assert run([kernels(platform.machine())])
+
+
+COMPILE_CUDA = """
+import platform
+import sys
+from pathlib import Path
+from hatch_build import GLIBC, zig
+
+native, program, out = map(Path, sys.argv[1:])
+target, made = f"{platform.machine()}-linux-gnu.{GLIBC}", str(out / "program")
+flags = ["-x", "c++", "-std=c++20", "-O2", f"-I{native}", "-Wno-ignored-attributes"]
+zig(out, target, *flags, "-o", made, str(program), "-lc++", "-lpthread")
+"""
+
+
+@pytest.fixture(scope="module")
+def attention_on_cpu(compilers, tmp_path_factory):
+    """A function: the program made of tests/native/attention_on_cpu.cpp and these native sources."""
+
+    def build(native: Path) -> Path:
+        out = tmp_path_factory.mktemp("cuda")
+        environment = {**os.environ, "PYTHONPATH": f"{OPERATORS}:{compilers}", "PYTHONDONTWRITEBYTECODE": "1"}
+        program = ROOT / "tests/native/attention_on_cpu.cpp"
+        subprocess.run([sys.executable, "-c", COMPILE_CUDA, native, program, out], check=True, env=environment)
+        return out / "program"
+
+    return build
+
+
+def test_attention_on_cuda_computes_what_it_says(attention_on_cpu):
+    """128 threads of the processor are a block; one token and several, rows, windows, pasts in place and apart."""
+    done = subprocess.run([attention_on_cpu(OPERATORS / "native")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 9
+
+
+def test_that_program_sees_a_kernel_that_is_wrong(attention_on_cpu, tmp_path):
+    source = (OPERATORS / "native/attention.cu").read_text()
+    wrong = source.replace("key <= position", "key < position + 2")
+    assert wrong != source
+    (tmp_path / "attention.cu").write_text(wrong)
+    shutil.copy(OPERATORS / "native/kernels.cuh", tmp_path)
+    done = subprocess.run([attention_on_cpu(tmp_path), "rows, a window"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr

@@ -26,7 +26,6 @@ from olivepress.core.lacks import lack
 from olivepress.core.pretrained import load_config
 from olivepress.core.report import note
 from olivepress.export.adapter import convert
-from olivepress.export.passes.native_operators import KINDS
 from olivepress.export.projections import MODEL_PARTS, read_projections
 from olivepress.export.reference import ADAPTED, PLAIN, Reference, compute
 
@@ -235,6 +234,8 @@ def _read_rows(proto: "onnx.ModelProto", lookup: "onnx.NodeProto") -> None:
 
 def _has_own_cache(proto: "onnx.ModelProto") -> bool:
     """Whether the cache is in float16 where the graph computes in float32: passes/half_cache.py."""
+    from olivepress.export.passes.native_operators import KINDS
+
     own = KINDS["CPUExecutionProvider"].domain
     return any(node.op_type == "GroupQueryAttention" and node.domain == own for node in proto.graph.node)
 

@@ -25,7 +25,7 @@ from olivepress.runtime.prompt import (
 )
 from olivepress.runtime.sampling import Sampling, StopText
 from olivepress.runtime.threads import thread_limit
-from olivepress.runtime.trust import providers, read_genai_config
+from olivepress.runtime.trust import options_of, providers, read_genai_config
 
 if TYPE_CHECKING:
     import numpy as np
@@ -394,12 +394,7 @@ def _asks_for(config: dict[str, Any], provider: str) -> bool:
 
 def captures_cuda_graphs(config: dict[str, Any]) -> bool:
     """Whether a GenAI configuration has decoding steps captured as CUDA graphs."""
-    options = config["model"]["decoder"].get("session_options", {}).get("provider_options", [])
-    return any(
-        name.lower() == "cuda" and isinstance(values, dict) and str(values.get("enable_cuda_graph")) == "1"
-        for one in options
-        for name, values in one.items()
-    )
+    return str((options_of(config, "cuda") or {}).get("enable_cuda_graph")) == "1"
 
 
 def load_model(

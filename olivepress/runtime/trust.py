@@ -144,6 +144,12 @@ def providers(config: dict[str, Any]) -> list[str]:
     return [name for one in options for name in one]
 
 
+def options_of(config: dict[str, Any], provider: str) -> dict[str, Any] | None:
+    """What a checked GenAI configuration tells ``provider``, named in small letters; None if it does not ask for it."""
+    options = config["model"]["decoder"].get("session_options", {}).get("provider_options", [])
+    return next((values for one in options for name, values in one.items() if name.lower() == provider), None)
+
+
 def check_library(folder: Path) -> None:
     """PressError if the model folder has a library that neither its manifest nor this installation knows."""
     for name in LIBRARIES.values():

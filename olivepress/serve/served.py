@@ -11,7 +11,7 @@ from olivepress.core.report import note
 from olivepress.core.template import check_template, unescape
 from olivepress.runtime.graphs import choose
 from olivepress.runtime.release import checked_release
-from olivepress.runtime.trust import providers, read_genai_config
+from olivepress.runtime.trust import options_of, providers, read_genai_config
 from olivepress.serve.chooser import check_search
 from olivepress.serve.decoder import Decoder
 from olivepress.serve.wording import Wording
@@ -98,12 +98,11 @@ def _cuda(config: dict[str, Any]) -> dict[str, str] | None:
 
     No graph is captured: rows come and go, and GenAI alone keeps the inputs of a captured one in place.
     """
-    for one in config["model"]["decoder"].get("session_options", {}).get("provider_options", []):
-        for name, options in one.items():
-            if name.lower() == "cuda":
-                texts = {key: value for key, value in options.items() if isinstance(value, str)}  # as GenAI takes them
-                return {**texts, "enable_cuda_graph": "0"}
-    return None
+    options = options_of(config, "cuda")
+    if options is None:
+        return None
+    texts = {key: value for key, value in options.items() if isinstance(value, str)}  # as GenAI takes them
+    return {**texts, "enable_cuda_graph": "0"}
 
 
 def _longest(folder: Path, length: int) -> int:

@@ -52,6 +52,12 @@ def compilers(tmp_path_factory):
     return folder
 
 
+def compile_by(compilers: Path, script: str, *arguments: str | Path) -> None:
+    """Run a script in the environment of operators/hatch_build.py."""
+    environment = {**os.environ, "PYTHONPATH": f"{OPERATORS}:{compilers}", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", script, *arguments], check=True, env=environment)
+
+
 @pytest.fixture(scope="module")
 def kernels(compilers, tmp_path_factory):
     """tests/native/kernels.c with all variants of an architecture, as a function of its name: a program."""
@@ -60,10 +66,7 @@ def kernels(compilers, tmp_path_factory):
     def build(architecture: str) -> Path:
         if architecture not in made:
             out = tmp_path_factory.mktemp(architecture)
-            sources = [OPERATORS / "native", ROOT / "tests/native/kernels.c"]
-            environment = {**os.environ, "PYTHONPATH": f"{OPERATORS}:{compilers}", "PYTHONDONTWRITEBYTECODE": "1"}
-            command = [sys.executable, "-c", COMPILE, architecture, *sources, out]
-            subprocess.run(command, check=True, env=environment)
+            compile_by(compilers, COMPILE, architecture, OPERATORS / "native", ROOT / "tests/native/kernels.c", out)
             made[architecture] = out / "kernels"
         return made[architecture]
 
@@ -114,9 +117,7 @@ def attention_on_cpu(compilers, tmp_path_factory):
 
     def build(native: Path) -> Path:
         out = tmp_path_factory.mktemp("cuda")
-        environment = {**os.environ, "PYTHONPATH": f"{OPERATORS}:{compilers}", "PYTHONDONTWRITEBYTECODE": "1"}
-        program = ROOT / "tests/native/attention_on_cpu.cpp"
-        subprocess.run([sys.executable, "-c", COMPILE_CUDA, native, program, out], check=True, env=environment)
+        compile_by(compilers, COMPILE_CUDA, native, ROOT / "tests/native/attention_on_cpu.cpp", out)
         return out / "program"
 
     return build

@@ -19,8 +19,8 @@ async function call(path, options = {}) {
   const headers = { ...options.headers, ...(key.value && { Authorization: `Bearer ${key.value}` }) };
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
-  keyForm.hidden = response.status !== 401;
   const said = await response.json().catch(() => null);
+  keyForm.hidden = response.status !== 401; // after the last wait: the form and the reason for it appear together
   throw new Error(said?.error?.message ?? `${response.status} ${response.statusText}`);
 }
 

@@ -13,16 +13,16 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.5.0"
+VERSION = "1.6.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
         "6d0a3bbcb03e798f21f648c1b2042f0325607dd39abb5dbc4d003a1ef71f3779",
-        "8fa33b4c62d7b27c606c36e87828d98a3ddec55ea4360c28b2e1b1ccab6362a0",
+        "5217982451aba7d7b6e92341b424dc2a6e264ff2b9824ca65fc2f4e9d02c3338",
     ),
     "aarch64": (
         "1715d3b4d41171103189b75b19a69714a5da41304a7edc2df51e7a11131a66d1",
-        "6773850efbcbe98e87bdc5d8769e3dbdb1132916e05ea5830feea5fd0d70ae38",
+        "b4359f4627fe89fc9b7e380f73db315223101b6cde4c7bfdd5637fb7582f2c28",
     ),
 }
 

@@ -2,7 +2,9 @@
 // bits depend on no other row, and on its own length alone.
 //
 // One token: the keys that a head sees are shared among up to SHARES blocks of threads; each has its own largest score, sum
-// of weights and sum of values, and the last block to end puts them together (Dao et al. 2023, "Flash-Decoding"). Several tokens: a tile of queries a block, keys tile by tile, on the tensor cores (Dao et al. 2022,
+// of weights and sum of values, and the last block to end puts them together (Dao et al. 2023, "Flash-Decoding"). What
+// costs time is waiting for memory, so as much as can be is asked for at once, and the past's lines before the kernel
+// ahead has ended. Several tokens: a tile of queries a block, keys tile by tile, on the tensor cores (Dao et al. 2022,
 // "FlashAttention", arXiv:2205.14135).
 
 #include "kernels.cuh"
@@ -13,6 +15,7 @@ enum {
   LEAST = 64,   // keys of a share
   STEP = 16,    // a share's keys are a multiple of it
   TILE = 64,    // queries, and keys at a time, of several tokens
+  LINE = 128,   // bytes of L2
 };
 
 constexpr float LOG2_E = 1.4426950408889634f;
@@ -28,7 +31,7 @@ struct Attention {
   const int* lengths;  // [batch]: of each row, this step's tokens included, less 1
   float* shares;
   unsigned* counts;
-  int q_stride, kv_stride, past_capacity, capacity, tokens, kv_heads, group, rotated, window, first;
+  int q_stride, kv_stride, past_capacity, capacity, tokens, kv_heads, group, rotated, positions, window, first;
   float scale;
 };
 
@@ -70,22 +73,58 @@ __device__ __forceinline__ float over_block(float value, float (&scratch)[THREAD
   return value;
 }
 
+// How the keys that a row's last token sees are shared, and which are this block's.
+struct Share {
+  int count, begin, end;
+};
+
+__device__ __forceinline__ Share share_of(const Attention& a, int length) {
+  const int from = a.window > 0 && length > a.window ? length - a.window : 0, seen = length - from;
+  const int keys = max((int)LEAST, ((seen + SHARES - 1) / SHARES + STEP - 1) / STEP * STEP);
+  const int begin = from + blockIdx.y * keys;
+  return {(seen + keys - 1) / keys, begin, min(begin + keys, length)};
+}
+
+// The block's threads ask for the lines of ``bytes`` behind ``from``, the last byte's, too.
+__device__ __forceinline__ void ask_for(const void* from, int bytes) {
+  for (int i = threadIdx.x; i <= bytes / LINE; i += THREADS) to_l2((const char*)from + min(i * LINE, bytes - 1));
+}
+
+// Before the kernel ahead has ended: the lines that this block is about to read, from memory to L2. The row's length may
+// still be on its way, so it is read again behind the wait: the wrong lines cost time, never a result.
+template <int SIZE>
+__device__ __forceinline__ void ask_early(const Attention& a, int row, int head, size_t cache) {
+  const int length = min(max(fresh(a.lengths + row), 0), a.capacity - 1) + 1;
+  const Share share = share_of(a, length);
+  if (share.end <= share.begin) return;
+  if (a.rotated && length <= a.positions) {
+    const size_t at = (size_t)(length - 1) * (a.rotated / 2);
+    ask_for(a.cos + at, a.rotated);
+    ask_for(a.sin + at, a.rotated);
+  }
+  if (head % a.group) return;  // the group's first head asks for all of it
+  const int keys = min(share.end - share.begin, (int)THREADS);  // of a long share what is read first
+  ask_for(a.keys + cache + (size_t)share.begin * SIZE, keys * SIZE * (int)sizeof(half_bits));
+  ask_for(a.values + cache + (size_t)share.begin * SIZE, keys * SIZE * (int)sizeof(half_bits));
+}
+
 // Grid: rows times heads, shares. Heads that share one of the cache write the same new key and value, and each reads its
 // own: the cache's second reading comes out of the card's L2.
 template <int SIZE>
 __device__ __forceinline__ void one_token(const Attention& a) {
-  constexpr int EIGHTS = SIZE / 8, LANES = 4, A_LANE = EIGHTS / LANES, PARTS = THREADS / EIGHTS;
+  constexpr int EIGHTS = SIZE / 8, LANES = 4, A_LANE = EIGHTS / LANES, PARTS = THREADS / EIGHTS,
+                AT_ONCE = THREADS / LANES,            // keys
+                AHEAD = (LEAST + PARTS - 1) / PARTS;  // values that a thread asks for before it knows their weights
   __shared__ float query[SIZE], weights[THREADS], tops[THREADS / 32], sums[THREADS / 32], parts[PARTS][SIZE];
   __shared__ bool is_last;
   const int heads = a.kv_heads * a.group, row = blockIdx.x / heads, head = blockIdx.x % heads;
-  launch_what_follows();
-  wait_for_what_came_before();
-  const int length = a.lengths[row] + 1, from = a.window > 0 && length > a.window ? length - a.window : 0;
-  const int share = max((int)LEAST, ((length - from + SHARES - 1) / SHARES + STEP - 1) / STEP * STEP);
-  const int shares = (length - from + share - 1) / share;
-  if ((int)blockIdx.y >= shares) return;
-  const int begin = from + blockIdx.y * share, end = min(begin + share, length);
   const size_t cache = ((size_t)row * a.kv_heads + head / a.group) * a.capacity * SIZE;
+  launch_what_follows();
+  ask_early<SIZE>(a, row, head, cache);
+  wait_for_what_came_before();
+  const int length = a.lengths[row] + 1;
+  const auto [shares, begin, end] = share_of(a, length);
+  if ((int)blockIdx.y >= shares) return;
   for (int d = threadIdx.x; d < SIZE; d += THREADS) {
     query[d] = to_float(rotated(a, a.q + (size_t)row * a.q_stride + (size_t)head * SIZE, d, length - 1)) *
                (a.scale * LOG2_E);
@@ -102,22 +141,35 @@ __device__ __forceinline__ void one_token(const Attention& a) {
   const int lane = threadIdx.x % LANES, column = threadIdx.x % EIGHTS, part = threadIdx.x / EIGHTS;
   for (int at = begin; at < end; at += THREADS) {
     const int count = min((int)THREADS, end - at);
-    // scores: four threads a key
-#pragma unroll 2
-    for (int first = 0; first < count; first += THREADS / LANES) {
-      const int i = first + threadIdx.x / LANES;
-      const uint4* key = (const uint4*)(a.keys + cache + (size_t)(at + min(i, count - 1)) * SIZE);
-      float score = 0;
+    uint4 ahead[AHEAD];
 #pragma unroll
-      for (int n = 0; n < A_LANE; ++n) {
-        float k[8];
-        widen(key[n * LANES + lane], k);
+    for (int n = 0; n < AHEAD; ++n)
+      ahead[n] = ((const uint4*)(a.values + cache + (size_t)(at + min(part + n * PARTS, count - 1)) * SIZE))[column];
+    // scores: four threads a key, of which they ask for two at a time
+    for (int first = 0; first < count; first += 2 * AT_ONCE) {
+      uint4 keys[2][A_LANE];
 #pragma unroll
-        for (int j = 0; j < 8; ++j) score += query[(n * LANES + lane) * 8 + j] * k[j];
+      for (int r = 0; r < 2; ++r)
+#pragma unroll
+        for (int n = 0; n < A_LANE; ++n) {
+          const int i = min(first + r * AT_ONCE + (int)threadIdx.x / LANES, count - 1);
+          keys[r][n] = ((const uint4*)(a.keys + cache + (size_t)(at + i) * SIZE))[n * LANES + lane];
+        }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int i = first + r * AT_ONCE + threadIdx.x / LANES;
+        float score = 0;
+#pragma unroll
+        for (int n = 0; n < A_LANE; ++n) {
+          float k[8];
+          widen(keys[r][n], k);
+#pragma unroll
+          for (int j = 0; j < 8; ++j) score += query[(n * LANES + lane) * 8 + j] * k[j];
+        }
+        score += __shfl_xor_sync(0xffffffffu, score, 1);
+        score += __shfl_xor_sync(0xffffffffu, score, 2);
+        if (lane == 0 && i < count) weights[i] = score;
       }
-      score += __shfl_xor_sync(0xffffffffu, score, 1);
-      score += __shfl_xor_sync(0xffffffffu, score, 2);
-      if (lane == 0 && i < count) weights[i] = score;
     }
     __syncthreads();
     // weights: a thread a key
@@ -131,13 +183,18 @@ __device__ __forceinline__ void one_token(const Attention& a) {
     for (int j = 0; j < 8; ++j) value[j] *= shrink;
     // values: eight columns a thread, of every PARTS-th key
     if (part < PARTS) {
-#pragma unroll 4
-      for (int i = part; i < count; i += PARTS) {
+      const auto add = [&](int i, const uint4& of) {
         float v[8];
-        widen(((const uint4*)(a.values + cache + (size_t)(at + i) * SIZE))[column], v);
+        widen(of, v);
 #pragma unroll
         for (int j = 0; j < 8; ++j) value[j] += weights[i] * v[j];
-      }
+      };
+#pragma unroll
+      for (int n = 0; n < AHEAD; ++n)
+        if (part + n * PARTS < count) add(part + n * PARTS, ahead[n]);
+#pragma unroll 4
+      for (int i = part + AHEAD * PARTS; i < count; i += PARTS)
+        add(i, ((const uint4*)(a.values + cache + (size_t)(at + i) * SIZE))[column]);
     }
     __syncthreads();
   }
@@ -159,26 +216,35 @@ __device__ __forceinline__ void one_token(const Attention& a) {
   if (shares == 1) return;
   if (threadIdx.x == 0) own[SIZE] = top, own[SIZE + 1] = sum;
 
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 0) {  // its fences are the block's: the others' writes lie before a barrier, their reads behind one
+    __threadfence();
     is_last = atomicAdd(a.counts + blockIdx.x, 1) == (unsigned)shares - 1;
     if (is_last) a.counts[blockIdx.x] = 0;
+    __threadfence();
   }
   __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  for (int d = threadIdx.x; d < SIZE; d += THREADS) {
-    float most = NEVER, all = 0, total = 0;
-    for (int s = 0; s < shares; ++s) most = fmaxf(most, fresh(of_head + s * (SIZE + 2) + SIZE));
-    for (int s = 0; s < shares; ++s) {
-      const float* of = of_head + s * (SIZE + 2);
-      const float shrink = power_of_2(fresh(of + SIZE) - most);
-      all += shrink * fresh(of + d);
-      total += shrink * fresh(of + SIZE + 1);
-    }
-    y[d] = to_half(all / total);
+  if (!is_last || threadIdx.x >= SIZE) return;
+  // All shares are asked for before one is used: each thread for a value of every share, a warp's lanes for a top and a
+  // sum each. They are added in order.
+  static_assert(SIZE <= THREADS && SIZE % 32 == 0 && SHARES <= 32);
+  const float* of_lane = of_head + threadIdx.x % 32 * (SIZE + 2) + SIZE;
+  const bool has_share = (int)threadIdx.x % 32 < shares;
+  const float top_of = has_share ? fresh(of_lane) : NEVER, sum_of = has_share ? fresh(of_lane + 1) : 0;
+  float values[SHARES], most = top_of, all = 0, total = 0;
+#pragma unroll
+  for (int s = 0; s < SHARES; ++s) values[s] = s < shares ? fresh(of_head + s * (SIZE + 2) + threadIdx.x) : 0;
+#pragma unroll
+  for (int offset = 16; offset; offset /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, offset));
+  const float shrink_of = power_of_2(top_of - most);
+#pragma unroll
+  for (int s = 0; s < SHARES; ++s) {
+    if (s >= shares) break;
+    const float shrink = __shfl_sync(0xffffffffu, shrink_of, s);
+    all += shrink * values[s];
+    total += shrink * __shfl_sync(0xffffffffu, sum_of, s);
   }
+  y[threadIdx.x] = to_half(all / total);
 }
 
 // ---- several tokens -------------------------------------------------------------------------------------

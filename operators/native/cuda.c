@@ -232,7 +232,9 @@ static OrtStatus *lane_of(Lane **out, const OrtKernelContext *context) {
 
 typedef enum { IN_TURN, OVERLAPPING } Start;
 
-// OVERLAPPING: where the card can, before the kernel ahead of it in ``stream`` has ended; the kernel itself waits.
+// OVERLAPPING: where the card can, before the kernel ahead of it in ``stream`` has ended; the kernel itself waits. Behind
+// an event of another stream, too: a captured graph then has such an edge from either kernel, and the wait is for both;
+// without a graph the start is behind the event.
 static OrtStatus *launch(const Lane *lane, CUfunction function, int64_t blocks, int64_t parts, unsigned threads,
                          int64_t shared, CUstream stream, Start start, void **arguments) {
   enum { CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
@@ -286,7 +288,7 @@ OrtStatus *cuda_begin(void *kernel, OrtKernelContext *context) {
   TRY(cuda.record(lane->begun, lane->stream));
   TRY(cuda.wait(lane->beside, lane->begun, 0));
   ORT(launch(lane, lane->down, rank, 1, 128, 0, lane->beside, IN_TURN, (void *[]){&x.data, &a.data, &t.data, &k}));
-  return launch(lane, lane->up, (n + 127) / 128, 1, 256, 0, lane->beside, IN_TURN,
+  return launch(lane, lane->up, (n + 127) / 128, 1, 256, 0, lane->beside, OVERLAPPING,
                 (void *[]){&t.data, &b.data, &delta.data, &rank, &n});
 }
 
@@ -305,11 +307,6 @@ static OrtStatus *finish(const OrtKernelContext *context, Tensor *base, Tensor *
   return NULL;
 }
 
-// A kernel that waits for the other stream, too, is started in turn.
-static Start start_of(const Tensor *delta, int64_t tokens) {
-  return delta->data && tokens == 1 ? IN_TURN : OVERLAPPING;
-}
-
 OrtStatus *cuda_add(void *kernel, OrtKernelContext *context) {
   Tensor base, delta, y;
   int64_t tokens;
@@ -318,7 +315,7 @@ OrtStatus *cuda_add(void *kernel, OrtKernelContext *context) {
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   long long count = tensor_elements(&base);
   if (!count || (!delta.data && y.data == base.data)) return NULL;
-  return launch(lane, lane->add, (count / 8 + 127) / 128, 1, 128, 0, lane->stream, start_of(&delta, tokens),
+  return launch(lane, lane->add, (count / 8 + 127) / 128, 1, 128, 0, lane->stream, OVERLAPPING,
                 (void *[]){&base.data, &delta.data, &y.data, &count});
 }
 
@@ -331,7 +328,7 @@ OrtStatus *cuda_add_gate(void *kernel, OrtKernelContext *context) {
   base.shape[base.dimensions - 1] /= 2;
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   if (!tokens) return NULL;
-  return launch(lane, lane->add_gate, tokens, (n / 16 + 127) / 128, 128, 0, lane->stream, start_of(&delta, tokens),
+  return launch(lane, lane->add_gate, tokens, (n / 16 + 127) / 128, 128, 0, lane->stream, OVERLAPPING,
                 (void *[]){&base.data, &delta.data, &y.data, &n});
 }
 
@@ -346,7 +343,7 @@ OrtStatus *cuda_add_norm(void *kernel, OrtKernelContext *context) {
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   ORT(new_output(api, context, 1, base.shape, base.dimensions, &sum));
   if (!tokens) return NULL;
-  return launch(lane, lane->add_norm, tokens, 1, 512, 0, lane->stream, start_of(&delta, tokens),
+  return launch(lane, lane->add_norm, tokens, 1, 512, 0, lane->stream, OVERLAPPING,
                 (void *[]){&base.data, &delta.data, &skip.data, &gamma.data, &y.data, &sum.data, &n,
                            &((Kernel *)kernel)->epsilon});
 }
@@ -397,7 +394,7 @@ typedef struct Attention {
   const int32_t *lengths;
   float *shares;
   unsigned *counts;
-  int q_stride, kv_stride, past_capacity, capacity, tokens, kv_heads, group, rotated, window, first;
+  int q_stride, kv_stride, past_capacity, capacity, tokens, kv_heads, group, rotated, positions, window, first;
   float scale;
 } Attention;
 
@@ -426,7 +423,8 @@ OrtStatus *cuda_attention(void *kernel, OrtKernelContext *context) {
                  .shares = shares.data, .counts = (unsigned *)lane->counts, .q_stride = (int)in.query.shape[2],
                  .kv_stride = (int)(of->kv_heads * size), .past_capacity = (int)past, .capacity = (int)capacity,
                  .tokens = (int)tokens, .kv_heads = (int)of->kv_heads, .group = (int)(of->heads / of->kv_heads),
-                 .rotated = of->rotary ? (int)in.cos.shape[1] * 2 : 0, .window = (int)of->window,
+                 .rotated = of->rotary ? (int)in.cos.shape[1] * 2 : 0,
+                 .positions = of->rotary ? (int)in.cos.shape[0] : 0, .window = (int)of->window,
                  .first = tokens == total, .scale = of->scale != 0 ? of->scale : 1 / sqrtf((float)size)};
   if (!in.key.dimensions) {
     a.k = a.q + of->heads * size;

@@ -44,6 +44,20 @@ __device__ __forceinline__ float fresh(const float* from) {
   return value;
 }
 
+__device__ __forceinline__ int fresh(const int* from) {
+  int value;
+  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
+// Begin to bring the line with ``at`` from memory to L2, where it is as fresh as in memory; of use only to a kernel that
+// was started before the last has ended.
+__device__ __forceinline__ void to_l2(const void* at) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#endif
+}
+
 // sum [16, 8] += a [16, 16] · b [16, 8]; PTX's documentation has which lane holds what.
 __device__ __forceinline__ void multiply(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                          unsigned b0, unsigned b1) {

@@ -20,10 +20,12 @@ __device__ __forceinline__ float block_sum(float value) {
   return sum;
 }
 
-// t [rank] = A [rank, K] · x [K]. One block of 128 threads for each row of A.
+// t [rank] = A [rank, K] · x [K]. One block of 128 threads for each row of A. Started in turn: started early it has cost
+// more than it won.
 extern "C" __global__ void __launch_bounds__(128) lora_down(
     const Halves* x, const Halves* a, half_bits* t, int k) {
   const Halves* row = a + (size_t)blockIdx.x * (k / 8);
+  launch_what_follows();
   float sum = 0;
 #pragma unroll 4
   for (int i = threadIdx.x; i < k / 8; i += 128) {
@@ -35,21 +37,31 @@ extern "C" __global__ void __launch_bounds__(128) lora_down(
   if (threadIdx.x == 0) t[blockIdx.x] = to_half(sum);
 }
 
-// delta [N] = t [rank] · B [rank, N]. A block of 256 threads has 128 columns, 8 a thread, and 16 shares of the rank.
-extern "C" __global__ void __launch_bounds__(256) lora_up(
+// delta [N] = t [rank] · B [rank, N]. A block of 256 threads has 128 columns, 8 a thread, and 16 shares of the rank. Only
+// t depends on lora_down: B, of which a thread keeps up to four rows, comes while that runs. Six blocks a multiprocessor:
+// 40 registers a thread are what the product that runs beside leaves.
+extern "C" __global__ void __launch_bounds__(256, 6) lora_up(
     const half_bits* t, const Halves* b, half_bits* delta, int rank, int n) {
+  constexpr int SHARES = 16, AHEAD = 4;
   const int group = threadIdx.x % 16, share = threadIdx.x / 16, column = blockIdx.x * 16 + group;
-  float sum[8] = {};
-  if (column < n / 8) {
-#pragma unroll 4
-    for (int row = share; row < rank; row += 16) {
-      const float factor = to_float(t[row]);
-      const Halves values = b[(size_t)row * (n / 8) + column];
+  const int rows = column < n / 8 ? rank : 0;
+  launch_what_follows();
+  Halves ahead[AHEAD];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) sum[j] += factor * to_float(values.at[j]);
-    }
-  }
-  __shared__ float sums[16][16][9];  // 9: neighbouring threads in different banks
+  for (int i = 0; i < AHEAD; ++i)
+    if (share + i * SHARES < rows) ahead[i] = b[(size_t)(share + i * SHARES) * (n / 8) + column];
+  wait_for_what_came_before();
+  float sum[8] = {};
+  const auto add = [&](int row, const Halves& values) {
+    const float factor = to_float(t[row]);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum[j] += factor * to_float(values.at[j]);
+  };
+#pragma unroll
+  for (int i = 0; i < AHEAD; ++i)
+    if (share + i * SHARES < rows) add(share + i * SHARES, ahead[i]);
+  for (int row = share + AHEAD * SHARES; row < rows; row += SHARES) add(row, b[(size_t)row * (n / 8) + column]);
+  __shared__ float sums[SHARES][16][9];  // 9: neighbouring threads in different banks
 #pragma unroll
   for (int j = 0; j < 8; ++j) sums[share][group][j] = sum[j];
   __syncthreads();
@@ -57,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(256) lora_up(
   if (threadIdx.x >= 128 || at >= n) return;
   float total = 0;
 #pragma unroll
-  for (int s = 0; s < 16; ++s) total += sums[s][threadIdx.x / 8][threadIdx.x % 8];
+  for (int s = 0; s < SHARES; ++s) total += sums[s][threadIdx.x / 8][threadIdx.x % 8];
   delta[at] = to_half(total);
 }
 
@@ -109,9 +121,13 @@ extern "C" __global__ void __launch_bounds__(128) lora_add_gate(
 extern "C" __global__ void __launch_bounds__(512) lora_add_norm(
     const Halves* base, const Halves* delta, const Halves* skip, const Halves* gamma, Halves* y, Halves* sum, int n,
     float epsilon) {
-  launch_what_follows();
-  wait_for_what_came_before();
   const size_t row = (size_t)blockIdx.x * (n / 8);
+  Halves weights[4];
+  launch_what_follows();
+#pragma unroll
+  for (int part = 0; part < 4; ++part)  // gamma is a constant: it comes while the kernel before still runs
+    if (part * 512 + threadIdx.x < n / 8) weights[part] = gamma[part * 512 + threadIdx.x];
+  wait_for_what_came_before();
   float values[4][8], squares = 0;
 #pragma unroll
   for (int part = 0; part < 4; ++part) {
@@ -133,10 +149,9 @@ extern "C" __global__ void __launch_bounds__(512) lora_add_norm(
   for (int part = 0; part < 4; ++part) {
     const int column = part * 512 + threadIdx.x;
     if (column >= n / 8) break;
-    const Halves weight = gamma[column];
     Halves out;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) out.at[j] = to_half(values[part][j] * scale * to_float(weight.at[j]));
+    for (int j = 0; j < 8; ++j) out.at[j] = to_half(values[part][j] * scale * to_float(weights[part].at[j]));
     y[row + column] = out;
   }
 }

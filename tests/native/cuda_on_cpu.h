@@ -8,6 +8,7 @@
 #include <barrier>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -55,7 +56,14 @@ inline Warp warps[THREADS_A_BLOCK / WARP];
 inline Warp& warp_of_this() { return warps[threadIdx.x / WARP]; }
 inline void __syncthreads() { block.arrive_and_wait(); }
 inline void __threadfence() {}
-inline void wait_for_what_came_before() {}
+// What the kernel ahead writes last: not there before the wait, if a test says so.
+inline std::function<void()> begun, ended;
+inline void wait_for_what_came_before() {
+  if (!ended) return;
+  __syncthreads();
+  if (threadIdx.x == 0) ended();
+  __syncthreads();
+}
 inline void launch_what_follows() {}
 inline unsigned atomicAdd(unsigned* to, unsigned value) {  // one block runs at a time, one thread of it adds
   const unsigned before = *to;
@@ -63,14 +71,16 @@ inline unsigned atomicAdd(unsigned* to, unsigned value) {  // one block runs at 
   return before;
 }
 
-inline float __shfl_xor_sync(unsigned, float value, int mask) {
+inline float __shfl_sync(unsigned, float value, int from) {
   Warp& warp = warp_of_this();
-  const int lane = threadIdx.x % WARP;
-  warp.values[lane] = value;
+  warp.values[threadIdx.x % WARP] = value;
   warp.together.arrive_and_wait();
-  const float other = warp.values[lane ^ mask];
+  const float other = warp.values[from];
   warp.together.arrive_and_wait();
   return other;
+}
+inline float __shfl_xor_sync(unsigned all, float value, int mask) {
+  return __shfl_sync(all, value, threadIdx.x % WARP ^ mask);
 }
 
 // Run a kernel over a grid of ``x`` times ``y`` blocks, one after the other.
@@ -82,6 +92,7 @@ void launch(unsigned x, unsigned y, Kernel kernel) {
       threadIdx = {number, 0};
       for (unsigned i = 0; i < x * y; ++i) {
         if (!number) blockIdx = {i % x, i / x};
+        if (!number && begun) begun();
         __syncthreads();
         kernel();
         __syncthreads();
@@ -106,7 +117,11 @@ inline half_bits to_half(float value) {
 }
 
 inline float power_of_2(float x) { return exp2f(x); }
-inline float fresh(const float* from) { return *from; }
+template <class Number>
+Number fresh(const Number* from) {
+  return *from;
+}
+inline void to_l2(const void* at) { (void)*(const volatile char*)at; }  // an address that can be read
 
 // Addresses in shared memory are 32 bits: counted from a place in the program's own.
 inline const char origin = 0;

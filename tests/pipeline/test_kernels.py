@@ -130,11 +130,21 @@ def test_attention_on_cuda_computes_what_it_says(attention_on_cpu):
     assert len(done.stdout.splitlines()) == 9
 
 
-def test_that_program_sees_a_kernel_that_is_wrong(attention_on_cpu, tmp_path):
+READ = "  wait_for_what_came_before();\n  const int length = a.lengths[row] + 1;\n"  # of a row's length, for one token
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "case"),
+    [
+        ("key <= position", "key < position + 2", "rows, a window"),
+        (READ, "\n".join(reversed(READ.split("\n")[:2])) + "\n", "one, 64, rows"),
+    ],
+    ids=["a key too many", "read before the wait"],
+)
+def test_that_program_sees_a_kernel_that_is_wrong(attention_on_cpu, tmp_path, right, wrong, case):
     source = (OPERATORS / "native/attention.cu").read_text()
-    wrong = source.replace("key <= position", "key < position + 2")
-    assert wrong != source
-    (tmp_path / "attention.cu").write_text(wrong)
+    assert right in source
+    (tmp_path / "attention.cu").write_text(source.replace(right, wrong))
     shutil.copy(OPERATORS / "native/kernels.cuh", tmp_path)
-    done = subprocess.run([attention_on_cpu(tmp_path), "rows, a window"], capture_output=True, text=True, check=False)
+    done = subprocess.run([attention_on_cpu(tmp_path), case], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr

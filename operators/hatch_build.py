@@ -47,7 +47,7 @@ ARCHITECTURES = {
         "olivepress_lora.aarch64.so", {"v8": "generic"}, {"dot": "generic+dotprod", "v8": "generic"}
     ),
 }
-UNITS = {"cpu": ("cpu", "attention"), "cuda": ("cuda",)}  # C files of a library beside operators.c
+UNITS = {"cpu": ("cpu", "attention", "layer"), "cuda": ("cuda",)}  # C files of a library beside operators.c
 TAG = "py3-none-" + ".".join(f"manylinux_{GLIBC.replace('.', '_')}_{name}" for name in ARCHITECTURES)
 # psabi: of vectors wider than the oldest processor has, which are passed to inlined functions only
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-psabi"]

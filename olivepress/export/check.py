@@ -185,14 +185,20 @@ def _shorten_windows(path: Path, proto: "onnx.ModelProto", window: int | None, s
 
 def _make_exact(proto: "onnx.ModelProto") -> None:
     """Have quantized layers compute in float32 (accuracy_level 1), by ONNX Runtime's own operator; take the rows of a
-    quantized embedding as an input; show what the head reads."""
+    quantized embedding as an input; show what the head reads. A layer that is one operator becomes its nodes."""
     import onnx
+
+    from olivepress.export.passes.decoder_layers import expand
 
     lookup = _lookup(proto)
     if lookup:
         _read_rows(proto, lookup)
-    for node in proto.graph.node:
+    expand(proto)
+    own = _own_domain()
+    for node in list(proto.graph.node):
         if node.op_type == "MatMulNBits":
+            if node.domain == own:
+                _widen_scales(proto, node)
             node.domain = "com.microsoft"
             del node.output[1:]  # ours on CUDA has a second, which nothing reads
             for attribute in node.attribute:
@@ -232,12 +238,30 @@ def _read_rows(proto: "onnx.ModelProto", lookup: "onnx.NodeProto") -> None:
     proto.graph.node.remove(lookup)
 
 
-def _has_own_cache(proto: "onnx.ModelProto") -> bool:
-    """Whether the cache is in float16 where the graph computes in float32: passes/half_cache.py."""
+def _own_domain() -> str:
+    """The domain of the native operators on a CPU."""
     from olivepress.export.passes.native_operators import KINDS
 
-    own = KINDS["CPUExecutionProvider"].domain
-    return any(node.op_type == "GroupQueryAttention" and node.domain == own for node in proto.graph.node)
+    return KINDS["CPUExecutionProvider"].domain
+
+
+def _has_own_cache(proto: "onnx.ModelProto") -> bool:
+    """Whether the cache is in float16 where the graph computes in float32: passes/half_cache.py."""
+    from olivepress.export.passes.decoder_layers import LAYER
+
+    own = _own_domain()
+    return any(node.op_type in ("GroupQueryAttention", LAYER) and node.domain == own for node in proto.graph.node)
+
+
+def _widen_scales(proto: "onnx.ModelProto", product: "onnx.NodeProto") -> None:
+    """Scales in float16, which ours reads, in float32 for ONNX Runtime's."""
+    import onnx
+
+    scales = product.input[2]
+    if any(t.name == scales and t.data_type == onnx.TensorProto.FLOAT16 for t in proto.graph.initializer):
+        product.input[2] = f"{product.name}/scales"
+        cast = onnx.helper.make_node("Cast", [scales], [product.input[2]], product.input[2], to=onnx.TensorProto.FLOAT)
+        proto.graph.node.insert(list(proto.graph.node).index(product), cast)
 
 
 def _check_rows(

@@ -13,16 +13,16 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.6.0"
+VERSION = "1.7.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "6d0a3bbcb03e798f21f648c1b2042f0325607dd39abb5dbc4d003a1ef71f3779",
-        "5217982451aba7d7b6e92341b424dc2a6e264ff2b9824ca65fc2f4e9d02c3338",
+        "b3527ac400baf1ac336c1aa5c77af65716d6825f13225259c0fd5077f275f902",
+        "736a358c1d8824b658f49a834a9938c7b7cff972b3416296b279d704f5b49f43",
     ),
     "aarch64": (
-        "1715d3b4d41171103189b75b19a69714a5da41304a7edc2df51e7a11131a66d1",
-        "b4359f4627fe89fc9b7e380f73db315223101b6cde4c7bfdd5637fb7582f2c28",
+        "566f3619ae9f99fca89f1fe8f3c6cf3041388a28edbb7021697c5cbb0629b8d1",
+        "38c68670c5bf6637705310c508852cda0d3df3b0472e577145b3febb9450b135",
     ),
 }
 

@@ -47,6 +47,11 @@ def _order(part: str) -> int:
 
 def _part(node: "ir.Node", place: int) -> str:
     """The part that an initializer is of which ``node`` reads at ``place``."""
+    from olivepress.export.passes.decoder_layers import EACH, FIRST, LAYER, PARTS
+
+    if node.op_type == LAYER:  # its products' inputs in order: weights, scales, zero points, A, B
+        own = (place - FIRST) % EACH if FIRST <= place < FIRST + EACH * len(PARTS) else EACH
+        return "projections" if own == 0 else "scales" if own < 3 else "rest"
     name = (node.name or "").removeprefix(INT4)
     if node.op_type in ("Gather", "GatherBlockQuantized") and "embed" in name:
         return "embedding" if place == 0 else "scales"

@@ -9,7 +9,8 @@ In this order, since each finds what those before it leave (``MixedHead``, if as
 5. ``SixteenBits``: scales, and weights that stay float, in 16 bits where float32 says no more.
 6. ``LoraInputs``: every projection, packed or not, gets inputs for an adapter. ONNX Runtime alone runs the result.
 7. ``NativeOperators``, if asked for: the project's operators take the place of what 6 added, and of some nodes more;
-   its attention, too, by ``CudaAttention`` or, on a CPU, if asked for, ``HalfCache``: the key-value cache in float16.
+   its attention, too, by ``CudaAttention`` or, on a CPU, if asked for, ``HalfCache``: the key-value cache in float16,
+   and then a whole layer in one operator by ``DecoderLayers``.
 8. ``Dequantized``, for TensorRT for RTX: MatMulNBits in the operators that TensorRT has.
 
 The graphs after 6 and after 7 read one and the same data file, so a folder can have both: then ``HalfAdapters`` makes
@@ -65,6 +66,7 @@ def transform(
     no known projection, and else for one that the operators, or TensorRT's, cannot compute.
     """
     from olivepress.export.passes.cuda_attention import CudaAttention
+    from olivepress.export.passes.decoder_layers import DecoderLayers
     from olivepress.export.passes.dequantized import Dequantized
     from olivepress.export.passes.embedding import Embedding
     from olivepress.export.passes.gate_up import PackGateUp
@@ -82,7 +84,7 @@ def transform(
     if operators == "CUDAExecutionProvider":
         native.append(CudaAttention())
     elif operators and cache == "float16":
-        native.append(HalfCache())
+        native += [HalfCache(), DecoderLayers()]
     cut = MixedHead(path.with_name("tokenizer.json"))
     if embedding == "mixed":
         apply(path, cut)

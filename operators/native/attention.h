@@ -1,13 +1,11 @@
 // What attention.c asks of attention_loops.c, which is compiled once for each kind of processor.
 
 #pragma once
-#include <stdbool.h>
-
 #include "cpu.h"
 
 enum {
   PIECE = 128,        // keys: a token's share of each piece is taken apart, and the shares are added in order
-  PIECES_A_TASK = 2,  // of one token
+  PIECES_A_TASK = 1,  // of one token
   ROWS_A_TILE = 64,   // tokens times heads that share a piece's keys and values, converted once
   FEW_TOKENS = 4,     // fewer than these are computed one by one
   PLACED_A_TASK = 16, // tokens
@@ -25,7 +23,7 @@ typedef struct Attention {
   const int32_t *lengths;  // [batch]: of each row, this step's tokens included, less 1
   float *queries, *shares, *sums, *y;
   size_t q_stride, k_stride, v_stride, past_capacity, capacity;
-  size_t batch, tokens, kv_heads, group, size, rotated, pieces, window;
+  size_t batch, tokens, total, kv_heads, group, size, rotated, pieces, window;
   float scale;
   bool first;  // no past: the first prompt, of rows that may be shorter than ``tokens``
   _Atomic bool failed;  // for want of memory

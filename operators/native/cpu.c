@@ -6,29 +6,52 @@
 //               where sum = base + (x·Aᵀ)·B + skip and y = RMSNorm(sum) · gamma
 //   MatMulNBits (x [.., K], weights [N, K/block, block*bits/8], scales [N, K/block], zero points; K, N, bits,
 //               block_size) -> y [.., N]: ONNX Runtime's own of that name at accuracy_level 4, for 4 and 8 bits and
-//               blocks of 32, 64 and 128. It reads the weights where the file is mapped, and keeps no packed copy.
+//               blocks of 32, 64 and 128, with scales in float32 or float16. It reads the weights where the file is mapped,
+//               and keeps no packed copy.
 //
 // Every sum is taken in an order that depends on the shapes alone, so the number of threads changes no bit. K and N are
 // multiples of 16, or of 32 for LoraAddGate.
 
 #include <stdlib.h>
 
-#include "cpu.h"
-#include "operators.h"
+#include "phases.h"
 
 static const Loops *loops(void) { return processor()->loops; }
 
-// x·Aᵀ, then ``part`` for every part of ``width`` columns, then ``token``, if there is one, for every token.
-static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, size_t width, Task *token) {
-  const size_t blocks = (w->tokens + TOKENS - 1) / TOKENS, row_tasks = (w->rank + ROWS_A_TASK - 1) / ROWS_A_TASK;
+// ---- LoRA ------------------------------------------------------------------------------------------------
+
+size_t lora_floats(Work *w, size_t width) {
   w->chunks = (width + COLUMNS - 1) / COLUMNS;
-  float *scratch = malloc((w->tokens * (w->rank + w->chunks) + 1) * sizeof *scratch);
-  if (!scratch) return failure(api, "Olive Press's LoRA operator: out of memory");
+  return aligned(w->tokens * (w->rank + w->chunks));
+}
+
+void lora_scratch(Work *w, float *scratch) {
   w->t = scratch;
   w->squares = scratch + w->tokens * w->rank;
-  OrtStatus *status = run(context, loops()->down, blocks * row_tasks, IN_BATCHES, w->tokens * w->rank * w->k, w);
-  if (!status) status = run(context, part, blocks * w->chunks, IN_BATCHES, w->tokens * (w->rank + 4) * w->n, w);
-  if (!status && token) status = run(context, token, w->tokens, IN_BATCHES, w->tokens * w->n, w);
+}
+
+static size_t blocks_of(const Work *w) { return (w->tokens + TOKENS - 1) / TOKENS; }
+
+void add_down(Program *program, Work *w) {
+  const size_t row_tasks = (w->rank + ROWS_A_TASK - 1) / ROWS_A_TASK;
+  join_phase(program, loops()->down, blocks_of(w) * row_tasks, w->tokens * w->rank * w->k, w);
+}
+
+void add_up(Program *program, Work *w, Task *part, size_t width, Task *token) {
+  add_phase(program, part, blocks_of(w) * w->chunks, w->tokens * (w->rank + 4) * w->n, w);
+  if (token) add_phase(program, token, w->tokens, w->tokens * w->n, w);
+}
+
+// The operator on ``width`` columns of the result.
+static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, size_t width, Task *token) {
+  float *scratch = malloc((lora_floats(w, width) + 1) * sizeof *scratch);
+  if (!scratch) return failure(api, "Olive Press's LoRA operator: out of memory");
+  lora_scratch(w, scratch);
+  Program program;
+  new_program(&program);
+  add_down(&program, w);
+  add_up(&program, w, part, width, token);
+  OrtStatus *status = run(context, &program);
   free(scratch);
   return status;
 }
@@ -84,27 +107,52 @@ OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context) {
   return compute(context, &work, loops()->add_norm, work.n, loops()->norm);
 }
 
+// ---- products with few bits --------------------------------------------------------------------------------
+
+Product new_product(const Kernel *k, const FewBits *in) {
+  return (Product){.x = in->x.data, .scales = in->scales.data, .weights = in->weights.data, .zeros = in->zeros.data,
+                   .tokens = (size_t)in->tokens, .k = (size_t)k->k, .n = (size_t)k->n, .bits = (size_t)k->bits,
+                   .block = (size_t)k->block, .blocks = (size_t)in->blocks,
+                   .stride = (size_t)(in->blocks + BLOCKS - 1) / BLOCKS * BLOCKS,
+                   .zero_bytes = (size_t)in->zero_bytes,
+                   .half = in->scales.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16};
+}
+
+size_t product_floats(const Product *p) { return aligned(p->tokens * (2 * p->stride + (p->k + 3) / 4)); }
+
+void product_scratch(Product *p, float *scratch) {
+  p->steps = scratch;
+  p->sums = scratch + p->tokens * p->stride;
+  p->integers = (int8_t *)(p->sums + p->tokens * p->stride);
+}
+
+void add_quantize(Program *program, Product *p) {
+  add_phase(program, processor()->products->quantize, p->tokens, p->tokens * p->k, p);
+}
+
+void add_product(Program *program, Product *p) {
+  const size_t tasks = (p->n + ROWS_A_PRODUCT - 1) / ROWS_A_PRODUCT;
+  add_phase(program, processor()->products->product, tasks, p->tokens * p->n * p->k, p);
+}
+
 OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context) {
   const Kernel *k = kernel;
   FewBits in;
   Tensor y;
   ORT(get_few_bits(k, context, &in));
-  Product p = {.x = in.x.data, .scales = in.scales.data, .weights = in.weights.data, .zeros = in.zeros.data,
-               .tokens = (size_t)in.tokens, .k = (size_t)k->k, .n = (size_t)k->n, .bits = (size_t)k->bits,
-               .block = (size_t)k->block, .blocks = (size_t)in.blocks,
-               .stride = (size_t)(in.blocks + BLOCKS - 1) / BLOCKS * BLOCKS, .zero_bytes = (size_t)in.zero_bytes};
+  Product p = new_product(k, &in);
   in.x.shape[in.x.dimensions - 1] = k->n;
   ORT(new_output(api, context, 0, in.x.shape, in.x.dimensions, &y));
   p.y = y.data;
-  float *scratch = calloc(1, p.tokens * (2 * p.stride * sizeof *scratch + p.k) + 1);
+  if (!p.tokens) return NULL;
+  float *scratch = malloc(product_floats(&p) * sizeof *scratch);
   if (!scratch) return failure(api, "Olive Press's MatMulNBits: out of memory");
-  p.steps = scratch;
-  p.sums = scratch + p.tokens * p.stride;
-  p.integers = (int8_t *)(p.sums + p.tokens * p.stride);
-  const Products *products = processor()->products;
-  OrtStatus *status = run(context, products->quantize, p.tokens, IN_BATCHES, p.tokens * p.k, &p);
-  const size_t tasks = (p.n + ROWS_A_PRODUCT - 1) / ROWS_A_PRODUCT;
-  if (!status) status = run(context, products->product, tasks, IN_BATCHES, p.tokens * p.n * p.k, &p);
+  product_scratch(&p, scratch);
+  Program program;
+  new_program(&program);
+  add_quantize(&program, &p);
+  add_product(&program, &p);
+  OrtStatus *status = run(context, &program);
   free(scratch);
   return status;
 }

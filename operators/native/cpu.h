@@ -1,6 +1,7 @@
 // What cpu.c asks of cpu_loops.c and matmul_loops.c, which are compiled once for each kind of processor.
 
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,15 +40,17 @@ typedef struct Loops {
   Task *down, *add, *add_gate, *add_norm, *norm;
 } Loops;
 
-// MatMulNBits: x [tokens, k], weights [n, blocks, block] of 4 or 8 bits, scales [n, blocks], zeros [n, zero_bytes],
-// y [tokens, n]. Scratch: x as int8, and for each block its step and that times the sum of its int8, [tokens, stride]
+// MatMulNBits: x [tokens, k], weights [n, blocks, block] of 4 or 8 bits, scales [n, blocks], float32 or, if ``half``,
+// float16, zeros [n, zero_bytes], y [tokens, n]. Scratch: x as int8, and for each block its step and that times the sum of its int8, [tokens, stride]
 // each, where ``stride`` is ``blocks`` up to a multiple of BLOCKS, and what is beyond them is 0.
 typedef struct Product {
-  const float *x, *scales;
+  const float *x;
+  const void *scales;
   const uint8_t *weights, *zeros;
   float *y, *steps, *sums;
   int8_t *integers;
   size_t tokens, k, n, bits, block, blocks, stride, zero_bytes;
+  bool half;
 } Product;
 
 // A task: one token; ROWS_A_PRODUCT rows of weights, all tokens.
@@ -63,5 +66,6 @@ typedef struct Processor {
   const struct AttentionLoops *attention;  // attention.h
 } Processor;
 
-// processor.c: the best that this processor and its system can run
+// processor.c: the best that this processor and its system can run; how many of them this process may use at once
 const Processor *processor(void);
+size_t cores(void);

@@ -28,7 +28,7 @@ enum {
   TOGETHER = 8,  // tokens that share what is read and unpacked of the weights
   FEW = 4,       // that do where there are not so many
   PAIR = 2,      // likewise
-  AHEAD = 1024,  // bytes: a row is too short for the processor to foresee what is read next
+  AHEAD = 8192,  // bytes: a row is too short for the processor to foresee what is read next
 };
 
 // Where element j of a block is kept: with 4 bits, even and odd ones apart for every BYTES of weights, for a byte holds
@@ -68,23 +68,39 @@ UNROLLED void quantize_token(const Product *p, size_t token, const size_t bits, 
     p->steps[token * p->stride + b] = most / 127;
     p->sums[token * p->stride + b] = most / 127 * (float)total;
   }
+  for (size_t b = p->blocks; b < p->stride; ++b) p->steps[token * p->stride + b] = p->sums[token * p->stride + b] = 0;
+}
+
+// A scale, of those of all rows.
+[[maybe_unused]] static inline float scale_of(const Product *p, size_t i) {
+  return p->half ? (float)((const _Float16 *)p->scales)[i] : ((const float *)p->scales)[i];
 }
 
 #ifdef __AVX2__
 
 // The row's scales and zero points of blocks b to b + BLOCKS; 0 for what is beyond the last.
 UNROLLED void take_scales(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *zeros) {
-  const float *from = p->scales + row * p->blocks + b;
+  const size_t at = row * p->blocks + b, count = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
   const uint8_t *packed = p->zeros + row * p->zero_bytes + b * bits / 8;
-  const size_t count = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), lanes);
   uint64_t bytes = 0;
   if (count == BLOCKS) {
-    *scales = _mm256_loadu_ps(from);
     memcpy(&bytes, packed, bits);  // as many bytes as a zero point has bits
   } else {
-    *scales = _mm256_maskload_ps(from, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), lanes));
     for (size_t i = 0; i < (count * bits + 7) / 8; ++i) bytes |= (uint64_t)packed[i] << 8 * i;
+  }
+  if (p->half) {
+    const _Float16 *from = (const _Float16 *)p->scales + at;
+    __m128i half = _mm_setzero_si128();
+    if (at + BLOCKS <= p->n * p->blocks) half = _mm_loadu_si128((const __m128i *)from);
+    else memcpy(&half, from, count * sizeof *from);
+    *scales = _mm256_cvtph_ps(half);
+    if (count < BLOCKS) *scales = _mm256_and_ps(*scales, _mm256_castsi256_ps(there));
+  } else if (count == BLOCKS) {
+    *scales = _mm256_loadu_ps((const float *)p->scales + at);
+  } else {
+    *scales = _mm256_maskload_ps((const float *)p->scales + at, there);
   }
   __m256i whole;
   if (bits == 8) {
@@ -165,7 +181,7 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t coun
     for (size_t i = 0; i < end; ++i) {
       __m256i w[VECTORS];
       const uint8_t *from = p->weights + (row * p->blocks + b + i) * bytes;
-      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD);
+      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD, 0, 2);
       unpack(w, from, bits, block);
       const int8_t *x = p->integers + first * p->k + (b + i) * block;
       for (size_t t = 0; t < count; ++t) y[t] += dot(w, x + t * p->k, bits, block) * factors[t][i];
@@ -196,9 +212,9 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t coun
   float shift[TOGETHER] = {};
   for (size_t b = 0; b < p->blocks; ++b, from += bytes) {
     const int zero = bits == 8 ? zeros[b] - 128 : zeros[b / 2] >> b % 2 * 4 & 15;
-    const float scale = p->scales[row * p->blocks + b];
+    const float scale = scale_of(p, row * p->blocks + b);
     int8x16_t w[8];
-    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD);
+    for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD, 0, 2);
     for (size_t i = 0; i < bytes / 16; ++i) {
       const uint8x16_t both = vld1q_u8(from + 16 * i);
       if (bits == 8) {
@@ -235,7 +251,7 @@ UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t coun
         const size_t i = b * block + j;
         total += ((bits == 8 ? weights[i] : weights[i / 2] >> i % 2 * 4 & 15) - zero) * x[place(j, bits, block)];
       }
-      y += (float)total * p->scales[row * p->blocks + b] * p->steps[t * p->stride + b];
+      y += (float)total * scale_of(p, row * p->blocks + b) * p->steps[t * p->stride + b];
     }
     p->y[t * p->n + row] = y;
   }

@@ -182,7 +182,10 @@ UNROLLED void fill_scales(const Panel *to, const Product *p, size_t row, const s
         whole = _mm512_permutexvar_epi32(_mm512_srli_epi32(lanes, 3), _mm512_castsi128_si512(zeros));
         whole = _mm512_and_si512(_mm512_srlv_epi32(whole, nibbles), _mm512_set1_epi32(15));
       }
-      const __m512 scale = _mm512_maskz_loadu_ps(there, p->scales + at * p->blocks + b);
+      const size_t first = at * p->blocks + b;
+      const __m512 scale =
+          p->half ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(there, (const _Float16 *)p->scales + first))
+                  : _mm512_maskz_loadu_ps(there, (const float *)p->scales + first);
       scales[r] = _mm512_castps_si512(scale);
       shifts[r] = _mm512_castps_si512(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(whole)));
     }

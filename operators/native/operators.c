@@ -9,35 +9,61 @@ const OrtApi *api;
 
 typedef ONNXTensorElementDataType Type;
 static const Type FLOAT = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, FLOAT16 = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16,
-                  UINT8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, INT32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+                  UINT8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, INT32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32,
+                  ANY = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // of scales, whose type get_weights looks at
 
 typedef struct Kind {
   OrtCustomOp op;
   const char *name;
   size_t inputs, outputs;
-  bool on_cuda, epsilon, few_bits, attention;
+  bool on_cuda, epsilon, few_bits, attention, layer;
 } Kind;
 
+static OrtStatus *read_attention(const OrtKernelInfo *info, Kernel *kernel) {
+  ORT(api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel->heads));
+  ORT(api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel->kv_heads));
+  ORT(api->KernelInfoGetAttribute_int64(info, "local_window_size", &kernel->window));
+  ORT(api->KernelInfoGetAttribute_int64(info, "do_rotary", &kernel->rotary));
+  ORT(api->KernelInfoGetAttribute_float(info, "scale", &kernel->scale));
+  if (kernel->kv_heads < 1 || kernel->heads < 1 || kernel->heads % kernel->kv_heads)
+    return failure(api, "Olive Press's GroupQueryAttention: num_heads must be a multiple of kv_num_heads");
+  return NULL;
+}
+
+// The attributes of a layer: of each product, in order; of each norm; of attention as alone.
+static OrtStatus *read_layer(const OrtKernelInfo *info, Layer *layer) {
+  static const char *const names[] = {"K", "N", "bits", "block_size"};
+  int64_t values[4][PARTS];
+  float epsilons[2];
+  size_t count;
+  for (size_t i = 0; i < 4; ++i) {
+    count = PARTS;
+    ORT(api->KernelInfoGetAttributeArray_int64(info, names[i], values[i], &count));
+  }
+  for (size_t i = 0; i < PARTS; ++i)
+    layer->parts[i] =
+        (Kernel){.k = values[0][i], .n = values[1][i], .bits = values[2][i], .block = values[3][i]};
+  count = 2;
+  ORT(api->KernelInfoGetAttributeArray_float(info, "epsilon", epsilons, &count));
+  layer->parts[OUT].epsilon = epsilons[0];
+  layer->parts[DOWN].epsilon = epsilons[1];
+  return read_attention(info, &layer->parts[QKV]);
+}
+
 static OrtStatus *create(const OrtCustomOp *op, const OrtApi *given, const OrtKernelInfo *info, void **out) {
-  Kernel *kernel = calloc(1, sizeof *kernel);
+  const Kind *kind = (const Kind *)op;
+  Kernel *kernel = calloc(1, kind->layer ? sizeof(Layer) : sizeof *kernel);
   *out = kernel;
-  if (((const Kind *)op)->epsilon) ORT(api->KernelInfoGetAttribute_float(info, "epsilon", &kernel->epsilon));
-  if (((const Kind *)op)->few_bits) {
+  if (!kernel) return failure(api, "Olive Press's operators: out of memory");
+  if (kind->layer) return read_layer(info, (Layer *)kernel);
+  if (kind->epsilon) ORT(api->KernelInfoGetAttribute_float(info, "epsilon", &kernel->epsilon));
+  if (kind->few_bits) {
     ORT(api->KernelInfoGetAttribute_int64(info, "K", &kernel->k));
     ORT(api->KernelInfoGetAttribute_int64(info, "N", &kernel->n));
     ORT(api->KernelInfoGetAttribute_int64(info, "bits", &kernel->bits));
     ORT(api->KernelInfoGetAttribute_int64(info, "block_size", &kernel->block));
   }
-  if (((const Kind *)op)->attention) {
-    ORT(api->KernelInfoGetAttribute_int64(info, "num_heads", &kernel->heads));
-    ORT(api->KernelInfoGetAttribute_int64(info, "kv_num_heads", &kernel->kv_heads));
-    ORT(api->KernelInfoGetAttribute_int64(info, "local_window_size", &kernel->window));
-    ORT(api->KernelInfoGetAttribute_int64(info, "do_rotary", &kernel->rotary));
-    ORT(api->KernelInfoGetAttribute_float(info, "scale", &kernel->scale));
-    if (kernel->kv_heads < 1 || kernel->heads < 1 || kernel->heads % kernel->kv_heads)
-      return failure(api, "Olive Press's GroupQueryAttention: num_heads must be a multiple of kv_num_heads");
-  }
-  return NULL;
+  return kind->attention ? read_attention(info, kernel) : NULL;
 }
 static const char *name(const OrtCustomOp *op) { return ((const Kind *)op)->name; }
 static size_t inputs(const OrtCustomOp *op) { return ((const Kind *)op)->inputs; }
@@ -45,21 +71,31 @@ static size_t outputs(const OrtCustomOp *op) { return ((const Kind *)op)->output
 static const char *provider(const OrtCustomOp *op) {
   return ((const Kind *)op)->on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
 }
+static Type layer_input(size_t index) {  // in the order that layer.c says
+  const size_t first = index / 2, part = (index - 8) % 5;
+  if (index < 8) return first == 1 ? FLOAT16 : first == 2 ? INT32 : FLOAT;
+  if (index >= 8 + 5 * PARTS) return FLOAT;
+  return part == 1 ? ANY : part < 3 ? UINT8 : FLOAT16;
+}
 static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and B, third and fourth, are float16
   const Kind *kind = (const Kind *)op;
-  if (kind->few_bits) return index % 2 ? UINT8 : kind->on_cuda ? FLOAT16 : FLOAT;
+  if (kind->layer) return layer_input(index);
+  if (kind->few_bits) return index % 2 ? UINT8 : kind->on_cuda ? FLOAT16 : index ? ANY : FLOAT;
   if (kind->attention)  // past keys and values; lengths
     return index == 5 || index == 6 ? INT32 : kind->on_cuda || index == 3 || index == 4 ? FLOAT16 : FLOAT;
   return kind->on_cuda || index == 2 || index == 3 ? FLOAT16 : FLOAT;
 }
 static Type output_type(const OrtCustomOp *op, size_t index) {  // the attention's second and third are its cache
   const Kind *kind = (const Kind *)op;
+  if (kind->layer) return index < 2 ? FLOAT : FLOAT16;
   if (kind->attention && index == 3) return FLOAT;
   return kind->on_cuda || (kind->attention && index) ? FLOAT16 : FLOAT;
 }
 static OrtCustomOpInputOutputCharacteristic input_required(const OrtCustomOp *op, size_t index) {
-  const bool may_lack = index == 1 || index == 2 || index >= 7;  // key and value, cos and sin
-  return ((const Kind *)op)->attention && may_lack ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
+  const Kind *kind = (const Kind *)op;
+  const bool may_lack = kind->layer ? index >= 8 + 5 * PARTS  // cos and sin
+                                    : kind->attention && (index == 1 || index == 2 || index >= 7);  // key and value, too
+  return may_lack ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
 }
 static OrtCustomOpInputOutputCharacteristic required(const OrtCustomOp *op, size_t index) {
   return INPUT_OUTPUT_REQUIRED;
@@ -106,6 +142,7 @@ static const Kind kinds[] = {
     {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
     {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
     {OPERATOR(cpu_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 3, .attention = true},
+    {OPERATOR(cpu_layer, none, none), "DecoderLayer", .inputs = 8 + 5 * PARTS + 2, .outputs = 4, .layer = true},
 #endif
 };
 

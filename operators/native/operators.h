@@ -21,18 +21,6 @@ typedef struct Kernel {
     if (status_) return status_;  \
   } while (0)
 
-typedef enum { IN_BATCHES, ONE_BY_ONE } Sharing;  // many tasks for a thread at once, or the next for the first free one
-
-// Run the tasks, on the session's threads if there is enough to do.
-static inline OrtStatus *run(const OrtKernelContext *context, void (*task)(void *, size_t), size_t tasks,
-                             Sharing sharing, size_t operations, void *work) {
-  enum { WORTH_A_THREAD = 1 << 16 };  // operations below which waking the other threads takes longer than it wins
-  if (tasks > 1 && operations >= WORTH_A_THREAD)
-    return api->KernelContext_ParallelFor(context, task, tasks, sharing == ONE_BY_ONE ? tasks : 0, work);
-  for (size_t i = 0; i < tasks; ++i) task(work, i);
-  return NULL;
-}
-
 // x [.., K], A [rank, K] and B [rank, N] go together: an adapter file may hold any, or one without the other.
 static inline OrtStatus *check_shapes(const Tensor *x, const Tensor *a, const Tensor *b) {
   if (a->dimensions == 2 && b->dimensions == 2 && a->shape[0] == b->shape[0] && x->dimensions &&
@@ -47,22 +35,38 @@ typedef struct FewBits {
   int64_t tokens, blocks, zero_bytes;  // blocks and bytes of zero points in a row of weights
 } FewBits;
 
-static inline OrtStatus *get_few_bits(const Kernel *kernel, const OrtKernelContext *context, FewBits *out) {
+// Weights, scales and zero points: the inputs ``index`` and the two after it.
+static inline OrtStatus *get_weights(const Kernel *kernel, const OrtKernelContext *context, size_t index, FewBits *out) {
   const int64_t k = kernel->k, n = kernel->n, bits = kernel->bits, block = kernel->block;
-  ORT(get_input(api, context, 0, &out->x));
-  ORT(get_input(api, context, 1, &out->weights));
-  ORT(get_input(api, context, 2, &out->scales));
-  ORT(get_input(api, context, 3, &out->zeros));
+  ORT(get_input(api, context, index, &out->weights));
+  ORT(get_input(api, context, index + 1, &out->scales));
+  ORT(get_input(api, context, index + 2, &out->zeros));
   out->blocks = block ? k / block : 0;
   out->zero_bytes = (out->blocks * bits + 7) / 8;
   if ((bits != 4 && bits != 8) || (block != 32 && block != 64 && block != 128) || k <= 0 || k % block ||
-      !out->x.dimensions || out->x.shape[out->x.dimensions - 1] != k ||
       tensor_elements(&out->weights) != n * k * bits / 8 || tensor_elements(&out->scales) != n * out->blocks ||
       tensor_elements(&out->zeros) != n * out->zero_bytes)
     return failure(api, "Olive Press's MatMulNBits: K, N, bits, block_size and the inputs do not go together");
-  out->tokens = tensor_elements(&out->x) / k;
+  if (out->scales.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT && out->scales.type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16)
+    return failure(api, "Olive Press's MatMulNBits: scales must be float32 or float16");
   return NULL;
 }
+
+static inline OrtStatus *get_few_bits(const Kernel *kernel, const OrtKernelContext *context, FewBits *out) {
+  ORT(get_input(api, context, 0, &out->x));
+  ORT(get_weights(kernel, context, 1, out));
+  if (!out->x.dimensions || out->x.shape[out->x.dimensions - 1] != kernel->k)
+    return failure(api, "Olive Press's MatMulNBits: x must be [.., K]");
+  out->tokens = tensor_elements(&out->x) / kernel->k;
+  return NULL;
+}
+
+// What a decoder layer consists of, each with what follows it: QKV with attention, OUT and DOWN with a norm.
+enum { QKV, OUT, GATE_UP, DOWN, PARTS };
+
+typedef struct Layer {
+  Kernel parts[PARTS];
+} Layer;
 
 OrtStatus *cuda_begin(void *kernel, OrtKernelContext *context);
 OrtStatus *cuda_add(void *kernel, OrtKernelContext *context);
@@ -75,3 +79,4 @@ OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_matmul(void *kernel, OrtKernelContext *context);
 OrtStatus *cpu_attention(void *kernel, OrtKernelContext *context);
+OrtStatus *cpu_layer(void *kernel, OrtKernelContext *context);

@@ -1,7 +1,10 @@
 // Which of the variants of cpu_loops.c, matmul_loops.c and attention_loops.c runs on this processor; hatch_build.py
 // compiles them.
 
+#define _GNU_SOURCE  // of sched_getaffinity
 #include "attention.h"
+
+#include <sched.h>
 
 #ifdef __x86_64__
 
@@ -58,4 +61,13 @@ const Processor *processor(void) {
   static _Atomic(const Processor *) chosen;
   if (!chosen) chosen = choose();
   return chosen;
+}
+
+size_t cores(void) {
+  static _Atomic size_t found;
+  if (!found) {
+    cpu_set_t allowed;
+    found = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : (size_t)CPU_COUNT(&allowed);
+  }
+  return found;
 }

@@ -15,6 +15,7 @@ typedef struct Tensor {
   void *data;
   int64_t shape[8];
   size_t dimensions;
+  ONNXTensorElementDataType type;
 } Tensor;
 
 static inline int64_t tensor_elements(const Tensor *tensor) {
@@ -23,7 +24,7 @@ static inline int64_t tensor_elements(const Tensor *tensor) {
   return count;
 }
 
-// Input ``index`` with its shape.
+// Input ``index`` with its shape and type.
 static inline OrtStatus *get_input(const OrtApi *api, const OrtKernelContext *context, size_t index, Tensor *out) {
   const OrtValue *value;
   OrtTensorTypeAndShapeInfo *info;
@@ -34,6 +35,7 @@ static inline OrtStatus *get_input(const OrtApi *api, const OrtKernelContext *co
   status = api->GetDimensionsCount(info, &out->dimensions);
   if (!status && out->dimensions > 8) status = failure(api, "a tensor of more than 8 dimensions");
   if (!status) status = api->GetDimensions(info, out->shape, out->dimensions);
+  if (!status) status = api->GetTensorElementType(info, &out->type);
   api->ReleaseTensorTypeAndShapeInfo(info);
   return status;
 }

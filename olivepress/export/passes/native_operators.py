@@ -212,3 +212,14 @@ def _take_products(graph: ir.Graph, kind: Kind) -> None:
             node.resize_outputs(kind.product_outputs)
             for value in node.outputs[1:]:
                 value.name = f"{node.name}/float16"
+            _take_half_scales(graph, node)
+
+
+def _take_half_scales(graph: ir.Graph, node: ir.Node) -> None:
+    """Read scales that are stored in float16 as they are: ours does, and ONNX Runtime would keep them in float32."""
+    cast = node.inputs[2].producer()
+    if cast is None or cast.op_type != "Cast" or cast.inputs[0].dtype != ir.DataType.FLOAT16:
+        return
+    node.replace_input_with(2, cast.inputs[0])
+    if not cast.outputs[0].uses():
+        graph.remove(cast, safe=True)

@@ -2,7 +2,7 @@
 
 Ours by one library and one file of weights: the graph as it ships, and the same with every layer expanded. The int4
 weights are rounded and not searched for, which changes no speed; adapters are random. llama.cpp's files are made from
-the same float weights, and measured without an adapter. docs/log/2026-11-29-layers.md has what it gave.
+the same float weights and adapters. docs/log/2026-11-29-layers.md has what it gave.
 """
 
 import random
@@ -92,6 +92,7 @@ def make(work: Path, gguf: Path) -> None:
             for rank in RANKS:
                 models.make_adapter(work / "float", work / f"rank-{rank}", rank)
                 models.convert_adapter(work / f"rank-{rank}", work / "one", work / f"{rank}.onnx_adapter")
+                libllama.write_adapter(work / f"rank-{rank}", work / f"{rank}.gguf")
     if not (work / "nine").exists():
         shutil.copytree(work / "one", work / "nine")
         expanded(work / "one" / OPERATORS, work / "nine" / OPERATORS)
@@ -125,8 +126,11 @@ def contenders(work: Path, threads: int, most: int) -> dict[str, Run]:
             adapters.load(str(work / f"{rank}.onnx_adapter"), f"rank {rank}")
             cases[f"{name}, rank {rank}"] = models.runner(model, adapters, f"rank {rank}")
     for kind in KINDS:
-        llama = libllama.Llama(work / "llama", work / f"{kind}.gguf", threads, most)
-        cases[kind] = partial(_decode, llama)
+        file = work / f"{kind}.gguf"
+        cases[f"{kind}, no adapter"] = partial(_decode, libllama.Llama(work / "llama", file, threads, most))
+        for rank in RANKS:
+            llama = libllama.Llama(work / "llama", file, threads, most, work / f"{rank}.gguf")
+            cases[f"{kind}, rank {rank}"] = partial(_decode, llama)
     return cases
 
 

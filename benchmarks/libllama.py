@@ -5,6 +5,7 @@ own defaults fill it. They are passed in memory, so one that is larger than the 
 """
 
 import ctypes as c
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -57,6 +58,8 @@ FUNCTIONS = {
     "llama_model_load_from_file": (c.c_void_p, (c.c_char_p, _Model)),
     "llama_context_default_params": (_Context, ()),
     "llama_init_from_model": (c.c_void_p, (c.c_void_p, _Context)),
+    "llama_adapter_lora_init": (c.c_void_p, (c.c_void_p, c.c_char_p)),
+    "llama_set_adapters_lora": (c.c_int32, (c.c_void_p, c.POINTER(c.c_void_p), c.c_size_t, c.POINTER(c.c_float))),
     "llama_set_n_threads": (None, (c.c_void_p, c.c_int32, c.c_int32)),
     "llama_get_memory": (c.c_void_p, (c.c_void_p,)),
     "llama_memory_clear": (None, (c.c_void_p, c.c_bool)),
@@ -103,10 +106,39 @@ def quantize(folder: Path, source: Path, out: Path, kind: str, threads: int) -> 
         raise PressError(f"{out.name}: llama.cpp's quantizer gave {failed}.")
 
 
-class Llama:
-    """A GGUF file in llama.cpp's runtime, on ``threads`` threads, for at most ``length`` tokens."""
+# a projection of a Llama in a checkpoint -> in a GGUF file
+PROJECTIONS = {
+    **{f"{name}_proj": f"attn_{name}" for name in "qkv"},
+    "o_proj": "attn_output",
+    **{f"{name}_proj": f"ffn_{name}" for name in ("gate", "up", "down")},
+}
 
-    def __init__(self, folder: Path, file: Path, threads: int, length: int = 512) -> None:
+
+def write_adapter(source: Path, out: Path) -> None:
+    """A PEFT adapter of a Llama as a GGUF file in float16, for its speed alone: rows of q and k stay as in PyTorch."""
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    writer = gguf.GGUFWriter(out, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    alpha = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
+    for name, array in load_file(source / "adapter_model.safetensors").items():
+        *_, layer, _, projection, side, _ = name.split(".")
+        kind = "lora_a" if side == "lora_A" else "lora_b"
+        writer.add_tensor(f"blk.{layer}.{PROJECTIONS[projection]}.weight.{kind}", array.astype(np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class Llama:
+    """A GGUF file in llama.cpp's runtime, on ``threads`` threads, for at most ``length`` tokens; with an adapter's."""
+
+    def __init__(self, folder: Path, file: Path, threads: int, length: int = 512, adapter: Path | None = None) -> None:
         self._library = library = load(folder)
         model = library.llama_model_load_from_file(os.fsencode(file), library.llama_model_default_params())
         if not model:
@@ -116,6 +148,11 @@ class Llama:
         settings.n_batch = max(settings.n_batch, length)  # tokens of a prompt that it takes at once
         self._context = library.llama_init_from_model(model, settings)
         library.llama_set_n_threads(self._context, threads, threads)
+        if adapter:
+            lora = library.llama_adapter_lora_init(model, os.fsencode(adapter))
+            some, scales = (c.c_void_p * 1)(lora), (c.c_float * 1)(1.0)
+            if not lora or library.llama_set_adapters_lora(self._context, some, 1, scales):
+                raise PressError(f"{adapter}: llama.cpp does not load it.")
         self._batch = library.llama_batch_init(length, 0, 1)
         self.vocabulary: int = library.llama_vocab_n_tokens(library.llama_model_get_vocab(model))
 

@@ -165,3 +165,24 @@ def test_inputs_that_do_not_go_together_are_refused(name):
     setattr(weights, name, getattr(weights, name)[:-1])
     with pytest.raises(Exception, match="K, N, bits, block_size and the inputs do not go together"):
         weights.run(tokens(1, 128))
+
+
+@pytest.mark.parametrize(("bits", "block"), KINDS)
+@pytest.mark.parametrize(("n", "blocks"), SIZES)
+def test_scales_in_float16_change_no_bit(bits, block, n, blocks):
+    """They are those numbers in float32, also of the last row, behind which there is nothing to read."""
+    weights = Weights(bits, block, n, blocks * block)
+    half = weights.scales.astype(np.float16)
+    weights.scales = half.astype(np.float32)
+    xs = [tokens(count, weights.k) for count in (1, 2, 4, 9)]
+    expected = [weights.run(x) for x in xs]
+    weights.scales = half
+    for x, y in zip(xs, expected, strict=True):
+        np.testing.assert_array_equal(weights.run(x), y)
+
+
+def test_scales_of_another_type_are_refused():
+    weights = Weights(4, 32, 16, 64)
+    weights.scales = weights.scales.astype(np.float64)
+    with pytest.raises(Exception, match="scales must be float32 or float16"):
+        weights.run(tokens(1, 64))

@@ -17,6 +17,7 @@ from olivepress.core.errors import PressError
 from olivepress.export.check import check
 from olivepress.export.model_builder import export
 from olivepress.export.operator_library import copy_libraries
+from olivepress.export.passes.decoder_layers import expand
 from olivepress.export.surgery import transform
 from olivepress.modeling.dequantize import load_model
 from olivepress.quantize.awq import quantize_awq
@@ -149,7 +150,9 @@ def test_the_export_agrees_with_pytorch(tmp_path, architecture):
     errors = check(tmp_path / "quantized", out, PROVIDER)
     assert errors["layers"] < 1e-5
     for name in (MODEL, OPERATORS):
-        nodes = [node for node in onnx.load(out / name, load_external_data=False).graph.node if "NBits" in node.op_type]
+        graph = onnx.load(out / name, load_external_data=False)
+        expand(graph)
+        nodes = [node for node in graph.graph.node if "NBits" in node.op_type]
         found = {tuple(a.i for a in node.attribute if a.name in ("bits", "block_size")) for node in nodes}
         assert {(kind.bits, kind.group_size) for kind in chosen.values()} <= found
 

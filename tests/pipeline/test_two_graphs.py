@@ -17,6 +17,7 @@ import olivepress
 from olivepress.core.artifact import LIBRARIES, LIBRARY, MODEL, OPERATORS, library_for
 from olivepress.core.errors import PressError
 from olivepress.core.params import read_params
+from olivepress.export.passes.decoder_layers import LAYER
 from olivepress.runtime.agreement import BOUND
 from olivepress.runtime.graphs import SWITCH
 
@@ -89,7 +90,8 @@ def test_the_operators_graph_alone_has_a_float16_cache(release):
     for name, dtype in ((MODEL, onnx.TensorProto.FLOAT), (OPERATORS, onnx.TensorProto.FLOAT16)):
         graph = onnx.load(release / "model" / name, load_external_data=False).graph
         cache = [value for value in (*graph.input, *graph.output) if value.name.startswith(("past_", "present."))]
-        assert len(cache) == 4 * sum(node.op_type == "GroupQueryAttention" for node in graph.node) > 0
+        layers = sum(node.op_type in ("GroupQueryAttention", LAYER) for node in graph.node)
+        assert len(cache) == 4 * layers > 0
         assert {value.type.tensor_type.elem_type for value in cache} == {dtype}
 
 
@@ -178,8 +180,8 @@ def test_smoke_infer_asks_both_and_its_outputs_are_those_of_a_machine_that_has_o
 def test_operators_that_compute_otherwise_stop_smoke_infer(release, tmp_path, switch):
     shutil.copytree(release, tmp_path / "got")
     graph = onnx.load(tmp_path / "got/model" / OPERATORS, load_external_data=False)
-    norm = next(node for node in graph.graph.node if node.op_type == "LoraAddNorm")
-    norm.attribute[0].f = 10  # its epsilon
+    layer = next(node for node in graph.graph.node if node.op_type == LAYER)
+    next(attribute for attribute in layer.attribute if attribute.name == "epsilon").floats[0] = 10
     onnx.save(graph, tmp_path / "got/model" / OPERATORS)
     said, found = smoke_infer(tmp_path / "got", tmp_path / "out")
     assert "the graph with native operators computes otherwise than the portable one: logits differ" in said
@@ -201,7 +203,7 @@ def sharper_attention(proto: onnx.ModelProto) -> None:
     """Logits of attention a fifth too large, which smoke-infer takes for rounding."""
     for node in proto.graph.node:
         for attribute in node.attribute:
-            if (node.op_type, attribute.name) == ("GroupQueryAttention", "scale"):
+            if (node.op_type, attribute.name) == (LAYER, "scale"):
                 attribute.f *= 1.2
 
 

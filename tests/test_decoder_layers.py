@@ -293,6 +293,16 @@ def test_products_that_do_not_go_together_are_refused():
         session(model).run(None, shape.feeds(1, [5], 4))
 
 
+@pytest.mark.parametrize("name", ["K", "N", "bits", "block_size", "epsilon"])
+def test_too_few_settings_are_refused(name):
+    model = fused(Shape(layers=1).model())
+    (node,) = model.graph.node
+    found = next(attribute for attribute in node.attribute if attribute.name == name)
+    del (found.floats if name == "epsilon" else found.ints)[-1]
+    with pytest.raises(Exception, match="must be four each, epsilon two"):
+        session(model)
+
+
 def test_more_threads_than_cores_end():
     """Threads that are not running keep nobody waiting."""
     shape = replace(SHAPES[2], layers=3)

@@ -17,12 +17,12 @@ VERSION = "1.7.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "b3527ac400baf1ac336c1aa5c77af65716d6825f13225259c0fd5077f275f902",
-        "736a358c1d8824b658f49a834a9938c7b7cff972b3416296b279d704f5b49f43",
+        "8f879af986bcbdfd3f9e73e839d0911df2d54352c11748707bd559eca1091a89",
+        "4d1da3c3b6455c12e1e077f4016788b4248ffcfefc257a3a8b29908146047caa",
     ),
     "aarch64": (
-        "566f3619ae9f99fca89f1fe8f3c6cf3041388a28edbb7021697c5cbb0629b8d1",
-        "38c68670c5bf6637705310c508852cda0d3df3b0472e577145b3febb9450b135",
+        "c377a5ddd6186b74d46bab4131b67b77898a80cc9170408e78f1e0ce0b2b8dd2",
+        "586acad3757d519a3f124e8acf95ad7b611144fb5e321bd074d0d1bd3b4b6a88",
     ),
 }
 

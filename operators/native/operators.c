@@ -35,16 +35,15 @@ static OrtStatus *read_layer(const OrtKernelInfo *info, Layer *layer) {
   static const char *const names[] = {"K", "N", "bits", "block_size"};
   int64_t values[4][PARTS];
   float epsilons[2];
-  size_t count;
-  for (size_t i = 0; i < 4; ++i) {
-    count = PARTS;
-    ORT(api->KernelInfoGetAttributeArray_int64(info, names[i], values[i], &count));
-  }
+  size_t counts[] = {PARTS, PARTS, PARTS, PARTS, 2};
+  for (size_t i = 0; i < 4; ++i)
+    ORT(api->KernelInfoGetAttributeArray_int64(info, names[i], values[i], &counts[i]));
+  ORT(api->KernelInfoGetAttributeArray_float(info, "epsilon", epsilons, &counts[4]));
+  for (size_t i = 0; i < 5; ++i)
+    if (counts[i] != (i < 4 ? PARTS : 2))
+      return failure(api, "Olive Press's DecoderLayer: K, N, bits and block_size must be four each, epsilon two");
   for (size_t i = 0; i < PARTS; ++i)
-    layer->parts[i] =
-        (Kernel){.k = values[0][i], .n = values[1][i], .bits = values[2][i], .block = values[3][i]};
-  count = 2;
-  ORT(api->KernelInfoGetAttributeArray_float(info, "epsilon", epsilons, &count));
+    layer->parts[i] = (Kernel){.k = values[0][i], .n = values[1][i], .bits = values[2][i], .block = values[3][i]};
   layer->parts[OUT].epsilon = epsilons[0];
   layer->parts[DOWN].epsilon = epsilons[1];
   return read_attention(info, &layer->parts[QKV]);

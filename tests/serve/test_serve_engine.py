@@ -57,8 +57,12 @@ def alone(served: Served, ids: list[int], adapter, steps: int) -> tuple[list[int
 
 
 @pytest.mark.parametrize("name", [None, "travel", "cooking"])
-def test_a_rows_logits_are_those_that_it_has_alone(served, adapters, name):
-    """With rows of other lengths beside it, one of which leaves half-way: to the last bit."""
+def test_a_rows_logits_are_those_that_it_has_alone(request, served, adapters, name):
+    """With rows of other lengths beside it, one of which leaves half-way: to the last bit by our operators.
+
+    ONNX Runtime's own take a sum in another order beside other rows on some processors (seen with AVX2 alone).
+    """
+    bound = 1e-5 if "portable" in request.node.name else 0
     adapter = adapters.get(name) if name else None
     random = np.random.default_rng(0)
     prompts = [random.integers(5, served.decoder.vocabulary, length).tolist() for length in LENGTHS]
@@ -71,7 +75,8 @@ def test_a_rows_logits_are_those_that_it_has_alone(served, adapters, name):
         tokens = [int(logits.argmax()) for logits in last]
         for row, logits, token in zip(rows, last, tokens, strict=True):
             assert token == expected[row][0][step]
-            assert np.array_equal(logits, expected[row][1][step]), (row, step)
+            wanted = expected[row][1][step]
+            np.testing.assert_allclose(logits, wanted, rtol=bound, atol=bound, err_msg=f"row {row}, step {step}")
         if step == steps // 2:
             cache.remove(2)
             rows[2], tokens[2] = rows[-1], tokens[-1]

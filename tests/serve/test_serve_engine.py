@@ -60,8 +60,8 @@ def alone(served: Served, ids: list[int], adapter, steps: int) -> tuple[list[int
 def test_a_rows_logits_are_those_that_it_has_alone(request, served, adapters, name):
     """With rows of other lengths beside it, one of which leaves half-way: to the last bit by our operators.
 
-    ONNX Runtime's own take a sum in another order beside other rows on some processors (seen with AVX2 alone), which now
-    and then rounds an activation to another int8: logits then differ by up to 0.21 of 10.
+    ONNX Runtime's own take a sum in another order beside other rows on some processors (seen with AVX2 alone), which
+    now and then rounds an activation to another int8: logits then differ by up to 0.21 of 10.
     """
     bound = 0.5 if "portable" in request.node.name else 0
     adapter = adapters.get(name) if name else None

@@ -188,16 +188,15 @@ def _make_exact(proto: "onnx.ModelProto") -> None:
     quantized embedding as an input; show what the head reads. A layer that is one operator becomes its nodes."""
     import onnx
 
-    from olivepress.export.passes.decoder_layers import expand
+    from olivepress.export.passes.decoder_layers import DOMAIN, expand
 
     lookup = _lookup(proto)
     if lookup:
         _read_rows(proto, lookup)
     expand(proto)
-    own = _own_domain()
     for node in list(proto.graph.node):
         if node.op_type == "MatMulNBits":
-            if node.domain == own:
+            if node.domain == DOMAIN:
                 _widen_scales(proto, node)
             node.domain = "com.microsoft"
             del node.output[1:]  # ours on CUDA has a second, which nothing reads
@@ -238,19 +237,11 @@ def _read_rows(proto: "onnx.ModelProto", lookup: "onnx.NodeProto") -> None:
     proto.graph.node.remove(lookup)
 
 
-def _own_domain() -> str:
-    """The domain of the native operators on a CPU."""
-    from olivepress.export.passes.native_operators import KINDS
-
-    return KINDS["CPUExecutionProvider"].domain
-
-
 def _has_own_cache(proto: "onnx.ModelProto") -> bool:
     """Whether the cache is in float16 where the graph computes in float32: passes/half_cache.py."""
-    from olivepress.export.passes.decoder_layers import LAYER
+    from olivepress.export.passes.decoder_layers import DOMAIN, LAYER
 
-    own = _own_domain()
-    return any(node.op_type in ("GroupQueryAttention", LAYER) and node.domain == own for node in proto.graph.node)
+    return any(node.op_type in ("GroupQueryAttention", LAYER) and node.domain == DOMAIN for node in proto.graph.node)
 
 
 def _widen_scales(proto: "onnx.ModelProto", product: "onnx.NodeProto") -> None:

@@ -82,3 +82,17 @@ def test_the_scripts_that_it_calls_are_there(workflow):
 def test_a_script_parses_and_stops_at_the_first_error(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert "set -euo pipefail" in script.read_text()
+
+
+@pytest.mark.parametrize(("until", "slow", "left_out"), [("0", True, True), ("1e12", True, False), ("0", False, False)])
+def test_a_slow_test_is_left_out_and_named_when_the_time_is_over(request, monkeypatch, until, slow, left_out):
+    monkeypatch.setenv("PRESS_SLOW_UNTIL", until)
+    if slow:
+        request.node.add_marker("slow")
+    hooks = request.config.pluginmanager.get_plugin(str(ROOT / "tests/conftest.py"))
+    try:
+        hooks.pytest_runtest_setup(request.node)
+        said = ""
+    except pytest.skip.Exception as skipped:
+        said = str(skipped)
+    assert said == (f"no time left: {request.node.nodeid}" if left_out else "")

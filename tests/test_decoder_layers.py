@@ -35,6 +35,7 @@ class Shape:
     half: bool = True  # scales in float16
     window: int = -1
     layers: int = 2
+    blocks: bool = False  # LoraAdd knows how wide q, k and v are
 
     def products(self) -> dict[str, tuple[int, int]]:
         """Each product's inputs K and outputs N."""
@@ -45,6 +46,12 @@ class Shape:
             "gate_up": (self.width, 2 * self.mlp),
             "down": (self.mlp, self.width),
         }
+
+    def blocks_of(self, part: str) -> list[int]:
+        """How wide what the product packs is."""
+        if part == "qkv":
+            return [count * self.size for count in (self.heads, self.kv_heads, self.kv_heads)]
+        return [self.mlp] * 2 if part == "gate_up" else [self.products()[part][1]]
 
     def model(self) -> onnx.ModelProto:
         """``layers`` layers by nine operators each, with random weights."""
@@ -79,7 +86,8 @@ class Shape:
             cache = [f"{layer}.{kind}" for kind in ("keys", "values")]
             inputs |= {f"past.{name}": TensorProto.FLOAT16 for name in cache}
             outputs |= {f"present.{name}": TensorProto.FLOAT16 for name in cache}
-            qkv = product(layer, "qkv", x, "LoraAdd", [], [f"{layer}.qkv"])
+            widths = {"widths": self.blocks_of("qkv")} if self.blocks else {}
+            qkv = product(layer, "qkv", x, "LoraAdd", [], [f"{layer}.qkv"], **widths)
             attended = add(
                 "GroupQueryAttention",
                 f"/layers.{layer}/GroupQueryAttention",
@@ -174,6 +182,59 @@ def test_the_same_bits_as_nine_operators(shape, rank):
     for tokens, past in ((1, [0]), (1, [40]), (1, [200]), (3, [7]), (5, [0]), (70, [0]), (33, [150]), (1, [9, 31, 2])):
         feeds = shape.feeds(tokens, past, rank)
         same(ours.run(None, feeds), theirs.run(None, feeds))
+
+
+def without_zeros(shape: Shape, feeds: dict[str, np.ndarray], rank: int) -> tuple[dict, dict]:
+    """``feeds`` with an adapter of ``rank`` for each block of every product: B without zeros, and with them."""
+    random = np.random.default_rng(1)
+    short, whole = dict(feeds), dict(feeds)
+    for name in feeds:
+        if name.endswith(".A"):
+            part = name.split(".")[1]
+            widths = shape.blocks_of(part)
+            a = random.normal(size=(len(widths) * rank, feeds[name].shape[1])).astype(np.float16)
+            b = random.normal(size=(rank, sum(widths))).astype(np.float16)
+            mask = np.repeat(np.eye(len(widths), dtype=np.float16), widths, axis=1)
+            short[name] = whole[name] = a
+            short[f"{name[:-1]}B"] = b
+            whole[f"{name[:-1]}B"] = (b * mask[:, None]).reshape(len(a), -1)
+    return short, whole
+
+
+@pytest.mark.parametrize("shape", [replace(shape, blocks=True) for shape in SHAPES], ids=str)
+@pytest.mark.parametrize("rank", [1, 4, 7, 64])
+def test_an_adapter_without_its_zeros_gives_the_same_bits(shape, rank):
+    nine = shape.model()
+    one = fused(nine)
+    for session_ in (session(nine), session(one)):
+        for tokens, past in ((1, [40]), (3, [7]), (9, [0])):
+            short, whole = without_zeros(shape, shape.feeds(tokens, past, 1), rank)
+            same(session_.run(None, short), session_.run(None, whole))
+    expand(one)
+    assert [helper.get_attribute_value(a) for node in one.graph.node for a in node.attribute if a.name == "widths"] == [
+        shape.blocks_of("qkv")
+    ] * shape.layers
+
+
+def test_what_is_no_block_of_an_adapter_is_refused():
+    shape = Shape(layers=1, blocks=True)
+    short, _ = without_zeros(shape, shape.feeds(1, [5], 1), 4)
+    for model in (shape.model(), fused(shape.model())):
+        for part in PARTS:
+            wrong = short | {f"0.{part}.A": short[f"0.{part}.A"][:-1]}
+            with pytest.raises(Exception, match=r"A \[rank, K\] and B \[rank, N\] do not go together"):
+                session(model).run(None, wrong)
+
+
+@pytest.mark.parametrize("widths", [[64, 64], [128, 64, 48], [128, 64, 64, 16], [128, 64, 72], [128, -64, 192]])
+def test_widths_that_are_not_those_of_its_blocks_are_refused(widths):
+    shape = Shape(layers=1, blocks=True)
+    short, _ = without_zeros(shape, shape.feeds(1, [5], 1), 4)
+    for model in (shape.model(), fused(shape.model())):
+        node = next(n for n in model.graph.node if any(a.name == "widths" for a in n.attribute))
+        next(a for a in node.attribute if a.name == "widths").ints[:] = widths
+        with pytest.raises(Exception, match=r"widths must be|do not go together"):
+            session(model).run(None, short)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

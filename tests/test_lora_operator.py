@@ -189,3 +189,20 @@ def test_an_adapter_whose_matrices_do_not_go_together_is_refused(rank_of_b):
     shapes = {name: (*value.shape[:-1], None) for name, value in values.items()}
     with pytest.raises(Exception, match=r"the adapter's A \[rank, K\] and B \[rank, N\] do not go together"):
         session("LoraAdd", shapes | {"a": (None, 64), "b": (None, 64)}, 1, threads=1).run(None, values)
+
+
+@pytest.mark.parametrize(("k", "n"), [(64, 40), (72, 64), (64, 0)])
+def test_widths_that_the_loops_cannot_read_are_refused(k, n):
+    values = feeds(1, k=max(k, 1), n=n, rank=8)
+    shapes = {name: (*value.shape[:-1], None) for name, value in values.items()}
+    with pytest.raises(Exception, match="K and N must be multiples of 16"):
+        session("LoraAdd", shapes, 1, threads=1).run(None, values)
+
+
+@pytest.mark.parametrize("width", [32, 128])
+def test_an_adapter_of_another_width_than_the_projection_is_refused(width):
+    values = feeds(1, k=64, n=64, rank=8)
+    values["b"] = np.zeros((8, width), np.float16)
+    shapes = {name: (*value.shape[:-1], None) for name, value in values.items()}
+    with pytest.raises(Exception, match=r"A \[rank, K\] and B \[rank, N\] do not go together"):
+        session("LoraAdd", shapes, 1, threads=1).run(None, values)

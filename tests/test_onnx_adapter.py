@@ -160,8 +160,8 @@ def test_halves_that_do_not_belong_together_are_refused(peft):
 # --- _modules, _fit
 
 
-def fit(name: str, inputs: int, outputs: int, adapter: dict, layer: int = 0):
-    projection = Projection(layer, name, inputs, outputs, "float32")
+def fit(name: str, inputs: int, outputs: int, adapter: dict, layer: int = 0, *, blocks: bool = False):
+    projection = Projection(layer, name, inputs, outputs, "float32", blocks=blocks)
     modules = _modules(projection, adapter)
     return _fit(projection, modules, adapter, QKV), {(layer, module) for module in modules}
 
@@ -357,3 +357,45 @@ def test_an_adapter_that_lacks_a_layer_is_refused(tmp_path, peft, model, config,
         assert message.startswith(f"{adapter}: has no weights for layer 0 q_proj, and has them for other layers")
     else:
         assert onnx_adapter.convert(adapter, model, tmp_path / "out") == 1
+
+
+# --- packed, without zeros
+
+PARTS = {"qkv_proj": (("q_proj", "k_proj", "v_proj"), QKV), "gate_up_proj": (("gate_proj", "up_proj"), (5, 5))}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("ranks", [(2, 2, 2), (1, 4, 2), (3, None, 1), (None, 2, None)])
+def test_packed_without_zeros_every_part_adds_what_it_does_alone(name, ranks):
+    parts, widths = PARTS[name]
+    ranks = dict(zip(parts, ranks, strict=False))
+    adapter = {(0, part): pair(6, width, ranks[part]) for part, width in zip(parts, widths, strict=True) if ranks[part]}
+    (a, b), used = fit(name, 6, sum(widths), adapter, blocks=True)
+    assert used == set(adapter)
+    most = max(filter(None, ranks.values()))
+    assert a.shape == (most * len(parts), 6) and b.shape == (sum(widths), most)
+    x = RANDOM.standard_normal(6)
+    shares = (a @ x).reshape(len(parts), most)
+    end = 0
+    for number, (part, width) in enumerate(zip(parts, widths, strict=True)):
+        found = b[end : end + width] @ shares[number]
+        expected = adapter[0, part][1] @ adapter[0, part][0] @ x if ranks[part] else np.zeros(width)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        end += width
+
+
+def test_a_packed_module_of_a_graph_without_zeros_has_its_a_once_a_part():
+    whole = pair(6, sum(QKV))
+    (a, b), _ = fit("qkv_proj", 6, sum(QKV), {(0, "qkv_proj"): whole}, blocks=True)
+    np.testing.assert_array_equal(a, np.concatenate([whole[0]] * 3))
+    np.testing.assert_array_equal(b, whole[1])
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("sizes", [(5, 4), (6, 3)])
+def test_a_part_of_another_size_is_named(blocks, sizes):
+    adapter = {(0, "q_proj"): pair(*sizes), (0, "k_proj"): pair(6, 2)}
+    projection = Projection(0, "qkv_proj", 6, sum(QKV), "float32", blocks=blocks)
+    a, b = _fit(projection, _modules(projection, adapter), adapter, QKV)
+    said = error(_check_shape, "adapter", projection, a, b)
+    assert f"the adapter maps {sizes[0]} inputs to {sizes[1]} outputs, the graph 6 to 8" in said

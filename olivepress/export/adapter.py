@@ -7,7 +7,7 @@ from olivepress.core.artifact import MODEL
 from olivepress.core.errors import PressError
 from olivepress.export.adapter_config import CONFIG, missing, read_adapter_config
 from olivepress.export.peft_adapter import read_peft
-from olivepress.export.projections import MODEL_PARTS, Projection, qkv_sizes, read_projections
+from olivepress.export.projections import MODEL_PARTS, Projection, part_widths, qkv_sizes, read_projections
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,8 +20,8 @@ def convert(adapter_folder: Path, model_folder: Path, out: Path) -> int:
     """Write ``out`` (.onnx_adapter) for the graph in ``model_folder``; returns the number of projections filled.
 
     q/k/v and gate/up are packed or split to match the graph: packing stacks A and makes B block-diagonal (a module
-    without LoRA is a block of zeros), splitting repeats A and cuts B. Raises PressError if a module or a shape does
-    not fit the graph's inputs.
+    without LoRA is a block of zeros), or leaves the zeros out where the graph wants it so, and splitting repeats A and
+    cuts B. Raises PressError if a module or a shape does not fit the graph's inputs.
     """
     graph = read_projections(model_folder / MODEL)
     adapter = read_peft(adapter_folder)
@@ -93,9 +93,12 @@ def _fit(
 
     ``qkv``: the outputs of q, k and v.
     """
+    import numpy as np
+
     pairs = {module: adapter[projection.layer, module] for module in modules}
     if projection.name in pairs:
-        return pairs[projection.name]
+        a, b = pairs[projection.name]
+        return (np.tile(a, (len(MODEL_PARTS[projection.name]), 1)), b) if projection.blocks else (a, b)
     if projection.name in MODEL_PARTS:
         return _pack(projection, pairs, qkv)
     (packed,) = modules
@@ -108,30 +111,37 @@ def _part(
     """The share of part ``name`` in an adapter's matrices for ``packed``: one matrix there, several in the graph."""
     import numpy as np
 
-    parts = MODEL_PARTS[packed]
-    widths = qkv if packed == "qkv_proj" else [len(b) // len(parts)] * len(parts)
-    return a, np.split(b, np.cumsum(widths)[:-1])[parts.index(name)]
+    widths = part_widths(packed, len(b), qkv)
+    return a, np.split(b, np.cumsum(widths)[:-1])[MODEL_PARTS[packed].index(name)]
 
 
 def _pack(
     projection: Projection, pairs: "dict[str, tuple[np.ndarray, np.ndarray]]", qkv: tuple[int, int, int]
 ) -> "tuple[np.ndarray, np.ndarray]":
-    """The other way round: A stacked, B block-diagonal, in the order of the parts."""
+    """The other way round: A stacked in the order of the parts, and B block-diagonal, or without its zeros.
+
+    Without them every part has the same rank, by rows of zeros in A where an adapter has less or nothing.
+    """
     import numpy as np
 
     parts = MODEL_PARTS[projection.name]
-    widths = qkv if projection.name == "qkv_proj" else [projection.outputs // len(parts)] * len(parts)
-    a = np.concatenate([pairs[part][0] for part in parts if part in pairs])
-    b = np.zeros((sum(widths), len(a)), np.float32)
-    row = column = 0
+    widths = part_widths(projection.name, projection.outputs, qkv)
     for part, width in zip(parts, widths, strict=True):
+        if part in pairs and (pairs[part][0].shape[1] != projection.inputs or len(pairs[part][1]) != width):
+            return pairs[part]  # the caller names the mismatch
+    ranks = [len(pairs[part][0]) if part in pairs else 0 for part in parts]
+    if projection.blocks:
+        ranks = [max(ranks)] * len(parts)
+    a = np.zeros((sum(ranks), projection.inputs), np.float32)
+    b = np.zeros((sum(widths), max(ranks) if projection.blocks else sum(ranks)), np.float32)
+    ends = np.cumsum(widths)
+    for number, part in enumerate(parts):
         if part in pairs:
-            block = pairs[part][1]
-            if len(block) != width:
-                return a, block  # the caller names the mismatch
-            b[row : row + width, column : column + block.shape[1]] = block
-            column += block.shape[1]
-        row += width
+            own_a, own_b = pairs[part]
+            row = sum(ranks[:number])
+            column = 0 if projection.blocks else row
+            a[row : row + len(own_a)] = own_a
+            b[ends[number] - widths[number] : ends[number], column : column + own_b.shape[1]] = own_b
     return a, b
 
 

@@ -13,16 +13,16 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.7.0"
+VERSION = "1.8.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "8f879af986bcbdfd3f9e73e839d0911df2d54352c11748707bd559eca1091a89",
-        "4d1da3c3b6455c12e1e077f4016788b4248ffcfefc257a3a8b29908146047caa",
+        "39b7ffa637f5c77d0202c9bf31d777f764186874f907d69ec834d4d24b5ab648",
+        "66ab7b4dd08d6155ca6e02d0cbea9561b984b93f337452489b2d2d553409e1aa",
     ),
     "aarch64": (
-        "c377a5ddd6186b74d46bab4131b67b77898a80cc9170408e78f1e0ce0b2b8dd2",
-        "586acad3757d519a3f124e8acf95ad7b611144fb5e321bd074d0d1bd3b4b6a88",
+        "46588b979553086b09d04d67061ec723fa52015e5ddb9e7c451da7218bfa7943",
+        "57d7ef53bb2e4c78a1101358a2bcf3559d0774d28dec86c6eb07e87c94d2ca43",
     ),
 }
 

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from olivepress.core.errors import PressError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 BLOCKS = {"all": ("attn", "mlp"), "attention": ("attn",)}
 # Projections that some checkpoints or graphs pack into one matrix, in the order in which they are packed.
 MODEL_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+PACKED_MODELS = (
+    "phi3",
+)  # whose checkpoints do, by genai_config.json's name of the model: one adapter is for all parts
 INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side>[AB])\.weight")
 
 
@@ -22,7 +25,8 @@ INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side
 class Projection:
     """A projection with LoRA inputs: layer number, the graph's name for it, inputs K, outputs N, numpy dtype.
 
-    ``columns``: its A is [K, rank] and not [rank, K].
+    ``columns``: its A is [K, rank] and not [rank, K]. ``blocks``: it is packed, and its B has no zeros: A is
+    [blocks·rank, K], and B [rank, N] (passes/block_adapters.py).
     """
 
     layer: int
@@ -31,6 +35,7 @@ class Projection:
     outputs: int
     dtype: str
     columns: bool = False
+    blocks: bool = False
 
     @property
     def lora_a(self) -> str:
@@ -48,6 +53,7 @@ def projections(model: "ir.Model") -> dict[tuple[int, str], Projection]:
     sides: dict[tuple[int, str], dict[str, int]] = {}
     dtypes: dict[tuple[int, str], str] = {}
     columns: dict[tuple[int, str], bool] = {}
+    ranks: dict[tuple[int, str], set[str]] = {}
     for value in model.graph.inputs:
         match = INPUT.fullmatch(value.name)
         if match:
@@ -55,8 +61,12 @@ def projections(model: "ir.Model") -> dict[tuple[int, str], Projection]:
             turned = isinstance(value.shape[0], int)  # the rank, which has no number, comes second
             sides.setdefault(key, {})[match["side"]] = value.shape[0 if turned else 1]
             columns[key] = columns.get(key, False) or turned
+            ranks.setdefault(key, set()).add(value.shape[1 if turned else 0].value)
             dtypes[key] = value.dtype.numpy().name
-    return {key: Projection(*key, size["A"], size["B"], dtypes[key], columns[key]) for key, size in sides.items()}
+    return {
+        key: Projection(*key, size["A"], size["B"], dtypes[key], columns[key], blocks=len(ranks[key]) > 1)
+        for key, size in sides.items()
+    }
 
 
 def read_projections(path: Path) -> dict[tuple[int, str], Projection]:
@@ -69,9 +79,29 @@ def read_projections(path: Path) -> dict[tuple[int, str], Projection]:
     return found
 
 
+def part_widths(name: str, outputs: int, qkv: tuple[int, int, int]) -> tuple[int, ...]:
+    """The outputs of each part of the projection ``name``, in order; its own if it is not packed.
+
+    ``qkv``: the outputs of q, k and v.
+    """
+    if name == "qkv_proj":
+        return qkv
+    parts = len(MODEL_PARTS.get(name, (name,)))
+    return (outputs // parts,) * parts
+
+
+def read_model_type(model_folder: Path) -> str:
+    """What genai_config.json calls the model, such as llama."""
+    return _read_model(model_folder)["type"]
+
+
 def qkv_sizes(model_folder: Path) -> tuple[int, int, int]:
     """Outputs of q, k and v, from genai_config.json."""
-    decoder = json.loads((model_folder / "genai_config.json").read_text(encoding="utf-8"))["model"]["decoder"]
+    decoder = _read_model(model_folder)["decoder"]
     size = decoder["head_size"]
     key_value = decoder["num_key_value_heads"] * size
     return decoder["num_attention_heads"] * size, key_value, key_value
+
+
+def _read_model(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]

@@ -10,11 +10,12 @@ In this order, since each finds what those before it leave (``MixedHead``, if as
 6. ``LoraInputs``: every projection, packed or not, gets inputs for an adapter. ONNX Runtime alone runs the result.
 7. ``NativeOperators``, if asked for: the project's operators take the place of what 6 added, and of some nodes more;
    its attention, too, by ``CudaAttention`` or, on a CPU, if asked for, ``HalfCache``: the key-value cache in float16,
-   and then a whole layer in one operator by ``DecoderLayers``.
+   and then a whole layer in one operator by ``DecoderLayers``. ``BlockAdapters`` on a CPU: adapters without zeros.
 8. ``Dequantized``, for TensorRT for RTX: MatMulNBits in the operators that TensorRT has.
 
 The graphs after 6 and after 7 read one and the same data file, so a folder can have both: then ``HalfAdapters`` makes
-the portable one read adapters in float16, as the operators do, and one adapter file serves the two.
+the portable one read adapters in float16, as the operators do, ``BlockAdapters`` without the zeros, and one adapter
+file serves the two.
 """
 
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def transform(
     LoraInputs, for WebGPU and others. ``dequantized``: Dequantized is run, too. Raises PressError for a graph that has
     no known projection, and else for one that the operators, or TensorRT's, cannot compute.
     """
+    from olivepress.export.passes.block_adapters import BlockAdapters
     from olivepress.export.passes.cuda_attention import CudaAttention
     from olivepress.export.passes.decoder_layers import DecoderLayers
     from olivepress.export.passes.dequantized import Dequantized
@@ -78,13 +80,18 @@ def transform(
     from olivepress.export.passes.rotary_caches import ORIGINAL_LENGTH, RotaryCaches
     from olivepress.export.passes.rotary_frequencies import RotaryFrequencies
     from olivepress.export.passes.sixteen_bits import SixteenBits
-    from olivepress.export.projections import projections
+    from olivepress.export.projections import PACKED_MODELS, projections, qkv_sizes, read_model_type
 
     native = [NativeOperators(operators)] if operators else []
+    blocks = []
     if operators == "CUDAExecutionProvider":
         native.append(CudaAttention())
-    elif operators and cache == "float16":
-        native += [HalfCache(), DecoderLayers()]
+    elif operators:
+        if read_model_type(path.parent) not in PACKED_MODELS:
+            blocks = [BlockAdapters(qkv_sizes(path.parent))]
+        native += blocks
+        if cache == "float16":
+            native += [HalfCache(), DecoderLayers()]
     cut = MixedHead(path.with_name("tokenizer.json"))
     if embedding == "mixed":
         apply(path, cut)
@@ -108,7 +115,7 @@ def transform(
             report.note(f"{error.message} The folder has the portable graph alone.")
             native = []
         else:
-            apply(path, HalfAdapters())
+            apply(path, *blocks, HalfAdapters())
     return Transformed(model.graph, len(projections(model)), model.graph.meta.get(ORIGINAL_LENGTH), bool(native))
 
 

@@ -1,6 +1,6 @@
 // The operators in a session on a CPU (domain olivepress.cpu): float32, with A and B in float16, half the bytes to read.
 //
-//   LoraAdd     (base [.., N], x [.., K], A [rank, K], B [rank, N]) -> y = base + (x·Aᵀ)·B, in place
+//   LoraAdd     (base [.., N], x [.., K], A [rank, K], B [rank, N]; perhaps widths) -> y = base + (x·Aᵀ)·B, in place
 //   LoraAddGate (base [.., N], x, A, B) -> y [.., N/2] = SiLU(g) · u, where [g, u] = base + (x·Aᵀ)·B
 //   LoraAddNorm (base [.., N], x, A, B, skip [.., N], gamma [N]; epsilon) -> (y, sum),
 //               where sum = base + (x·Aᵀ)·B + skip and y = RMSNorm(sum) · gamma
@@ -8,6 +8,10 @@
 //               block_size) -> y [.., N]: ONNX Runtime's own of that name at accuracy_level 4, for 4 and 8 bits and
 //               blocks of 32, 64 and 128, with scales in float32 or float16. It reads the weights where the file is mapped,
 //               and keeps no packed copy.
+//
+// Where a projection is packed, of gate and up, or of q, k and v (LoraAdd's widths say how wide they are), each block has an
+// A and a B of its own, and B [blocks·rank, N] zeros where they do not meet. It may come without them: A [blocks·rank, K]
+// and B [rank, N], whose columns belong to the rows of A that are their block's. The result has the same bits.
 //
 // Every sum is taken in an order that depends on the shapes alone, so the number of threads changes no bit. K and N are
 // multiples of 16, or of 32 for LoraAddGate.
@@ -21,13 +25,34 @@ static const Loops *loops(void) { return processor()->loops; }
 // ---- LoRA ------------------------------------------------------------------------------------------------
 
 size_t lora_floats(Work *w, size_t width) {
-  w->chunks = (width + COLUMNS - 1) / COLUMNS;
+  split_columns(w, width);
   return aligned(w->tokens * (w->rank + w->chunks));
 }
 
 void lora_scratch(Work *w, float *scratch) {
   w->t = scratch;
   w->squares = scratch + w->tokens * w->rank;
+}
+
+static_assert(sizeof((Kernel){}.widths) / sizeof(int64_t) == MOST_BLOCKS);
+
+OrtStatus *set_adapter(Work *w, const Tensor *a, const Tensor *b, int64_t k, int64_t n, size_t blocks,
+                       const int64_t *widths) {
+  if (a->dimensions != 2 || b->dimensions != 2 || a->shape[1] != k || b->shape[1] != n)
+    return failure(api, "Olive Press's LoRA operator: the adapter's A [rank, K] and B [rank, N] do not go together");
+  if (n < 1 || n % 16 || k % 16) return failure(api, "Olive Press's LoRA operator: K and N must be multiples of 16");
+  w->a = a->data;
+  w->b = b->data;
+  w->k = (size_t)k;
+  w->n = (size_t)n;
+  w->rank = (size_t)a->shape[0];
+  w->rows = (size_t)b->shape[0];
+  w->blocks = w->rank == w->rows ? 1 : blocks;
+  size_t end = 0;
+  for (size_t i = 0; i < w->blocks; ++i) w->ends[i] = end += w->blocks == 1 ? w->n : (size_t)widths[i];
+  if (w->rank != w->blocks * w->rows || end != w->n)
+    return failure(api, "Olive Press's LoRA operator: the adapter's A [rank, K] and B [rank, N] do not go together");
+  return NULL;
 }
 
 static size_t blocks_of(const Work *w) { return (w->tokens + TOKENS - 1) / TOKENS; }
@@ -38,7 +63,7 @@ void add_down(Program *program, Work *w) {
 }
 
 void add_up(Program *program, Work *w, Task *part, size_t width, Task *token) {
-  add_phase(program, part, blocks_of(w) * w->chunks, w->tokens * (w->rank + 4) * w->n, w);
+  add_phase(program, part, blocks_of(w) * w->chunks, w->tokens * (w->rows + 4) * w->n, w);
   if (token) add_phase(program, token, w->tokens, w->tokens * w->n, w);
 }
 
@@ -56,25 +81,25 @@ static OrtStatus *compute(const OrtKernelContext *context, Work *w, Task *part, 
   return status;
 }
 
-// The inputs that all three have.
-static OrtStatus *read(const OrtKernelContext *context, Tensor *base, Work *w) {
+// The inputs that all three have, of a projection packed of ``blocks``.
+static OrtStatus *read(const OrtKernelContext *context, Tensor *base, Work *w, size_t blocks, const int64_t *widths) {
   Tensor x, a, b;
   ORT(get_input(api, context, 0, base));
   ORT(get_input(api, context, 1, &x));
   ORT(get_input(api, context, 2, &a));
   ORT(get_input(api, context, 3, &b));
-  ORT(check_shapes(&x, &a, &b));
-  *w = (Work){.base = base->data, .x = x.data, .a = a.data, .b = b.data, .rank = (size_t)a.shape[0]};
-  w->k = (size_t)a.shape[1];
-  w->n = (size_t)b.shape[1];
+  if (!x.dimensions || !base->dimensions) return failure(api, "Olive Press's LoRA operator: x and base have no columns");
+  *w = (Work){.base = base->data, .x = x.data};
+  ORT(set_adapter(w, &a, &b, x.shape[x.dimensions - 1], base->shape[base->dimensions - 1], blocks, widths));
   w->tokens = (size_t)tensor_elements(base) / w->n;
   return NULL;
 }
 
 OrtStatus *cpu_add(void *kernel, OrtKernelContext *context) {
+  const Kernel *k = kernel;
   Tensor base, y;
   Work work;
-  ORT(read(context, &base, &work));
+  ORT(read(context, &base, &work, k->blocks, k->widths));
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   work.y = y.data;
   if (!work.rank && y.data == base.data) return NULL;
@@ -84,8 +109,10 @@ OrtStatus *cpu_add(void *kernel, OrtKernelContext *context) {
 OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context) {
   Tensor base, y;
   Work work;
-  ORT(read(context, &base, &work));
-  base.shape[base.dimensions - 1] /= 2;
+  ORT(get_input(api, context, 0, &base));
+  const int64_t half = base.dimensions ? base.shape[base.dimensions - 1] / 2 : 0;
+  ORT(read(context, &base, &work, 2, (int64_t[]){half, half}));
+  base.shape[base.dimensions - 1] = half;
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));
   work.y = y.data;
   return compute(context, &work, loops()->add_gate, work.n / 2, NULL);
@@ -94,7 +121,7 @@ OrtStatus *cpu_add_gate(void *kernel, OrtKernelContext *context) {
 OrtStatus *cpu_add_norm(void *kernel, OrtKernelContext *context) {
   Tensor base, skip, gamma, y, total;
   Work work;
-  ORT(read(context, &base, &work));
+  ORT(read(context, &base, &work, 1, NULL));
   ORT(get_input(api, context, 4, &skip));
   ORT(get_input(api, context, 5, &gamma));
   ORT(new_output(api, context, 0, base.shape, base.dimensions, &y));

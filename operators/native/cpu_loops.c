@@ -41,40 +41,54 @@ static void down(void *user, size_t i) {
   }
 }
 
-// out [count, width] += t · B for ``rows`` rows of B and ``width`` of its columns
-UNROLLED void up_rows(const Work *w, float out[][COLUMNS], size_t first, const size_t count, size_t column,
-                      size_t width, size_t row, const size_t rows) {
+// Columns of B, of one block, for tokens from ``first`` on; where those begin in what is computed of all blocks; the
+// first of A's rows that they belong to.
+typedef struct Columns {
+  size_t first, column, width, at, rank;
+} Columns;
+
+// out [count, width] += t · B for ``rows`` rows of B
+UNROLLED void up_rows(const Work *w, float out[][COLUMNS], const Columns *c, const size_t count, size_t row,
+                      const size_t rows) {
   Lanes t[TOKENS][ROWS];
   for (size_t token = 0; token < count; ++token)
-    for (size_t r = 0; r < rows; ++r) t[token][r] = (Lanes){} + w->t[(first + token) * w->rank + row + r];
-  const _Float16 *from = w->b + row * w->n + column;
-  for (size_t j = 0; j < width; j += LANES) {
+    for (size_t r = 0; r < rows; ++r) t[token][r] = (Lanes){} + w->t[(c->first + token) * w->rank + c->rank + row + r];
+  const _Float16 *from = w->b + row * w->n + c->column;
+  for (size_t j = 0; j < c->width; j += LANES) {
     Lanes b[ROWS];
     for (size_t r = 0; r < rows; ++r) {
       b[r] = load_half(from + r * w->n + j);
       __builtin_prefetch(from + (rows + r) * w->n + j);  // rows are far apart: the processor does not foresee the next
     }
     for (size_t token = 0; token < count; ++token) {
-      Lanes sums = load(&out[token][j]);
+      Lanes sums = load(&out[token][c->at + j]);
       for (size_t r = 0; r < rows; ++r) sums += t[token][r] * b[r];
-      store(&out[token][j], sums);
+      store(&out[token][c->at + j], sums);
     }
   }
 }
 
-UNROLLED void up_tokens(const Work *w, float out[][COLUMNS], size_t first, const size_t count, size_t column,
-                        size_t width) {
+UNROLLED void up_tokens(const Work *w, float out[][COLUMNS], const Columns *c, const size_t count) {
   size_t row = 0;
-  for (; row + ROWS <= w->rank; row += ROWS) up_rows(w, out, first, count, column, width, row, ROWS);
-  for (; row < w->rank; ++row) up_rows(w, out, first, count, column, width, row, 1);
+  for (; row + ROWS <= w->rows; row += ROWS) up_rows(w, out, c, count, row, ROWS);
+  for (; row < w->rows; ++row) up_rows(w, out, c, count, row, 1);
 }
 
-// out [count, width] += t · B[:, column:column + width], for at most TOKENS tokens
-static void up(const Work *w, float out[][COLUMNS], size_t first, size_t count, size_t column, size_t width) {
+// The same for at most TOKENS tokens
+static void up_block(const Work *w, float out[][COLUMNS], Columns c, size_t count) {
   if (count == TOKENS) {
-    up_tokens(w, out, first, TOKENS, column, width);
+    up_tokens(w, out, &c, TOKENS);
   } else {
-    for (size_t token = 0; token < count; ++token) up_tokens(w, out + token, first + token, 1, column, width);
+    for (size_t token = 0; token < count; ++token, ++c.first) up_tokens(w, out + token, &c, 1);
+  }
+}
+
+// out [count, width] += t · B[:, column:column + width], block by block
+static void up(const Work *w, float out[][COLUMNS], size_t first, size_t count, size_t column, size_t width) {
+  for (size_t block = 0, begin = 0; block < w->blocks; begin = w->ends[block++]) {
+    const size_t from = column > begin ? column : begin;
+    const size_t to = column + width < w->ends[block] ? column + width : w->ends[block];
+    if (from < to) up_block(w, out, (Columns){first, from, to - from, from - column, block * w->rows}, count);
   }
 }
 
@@ -84,9 +98,9 @@ typedef struct Part {
 } Part;
 
 static inline Part part_of(const Work *w, size_t i, size_t width) {
-  const size_t first = i / w->chunks * TOKENS, column = i % w->chunks * COLUMNS;
+  const size_t first = i / w->chunks * TOKENS, column = i % w->chunks * w->columns;
   return (Part){first, first + TOKENS < w->tokens ? TOKENS : w->tokens - first, column,
-                column + COLUMNS < width ? COLUMNS : width - column};
+                column + w->columns < width ? w->columns : width - column};
 }
 
 static inline void projected(const Work *w, const Part *part, size_t column, float out[][COLUMNS]) {
@@ -133,7 +147,7 @@ static void norm_part(void *user, size_t i) {
       store(w->total + at + j, value);
       squares += value * value;
     }
-    w->squares[(part.first + token) * w->chunks + part.column / COLUMNS] = sum(squares);
+    w->squares[(part.first + token) * w->chunks + part.column / w->columns] = sum(squares);
   }
 }
 

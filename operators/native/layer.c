@@ -3,7 +3,8 @@
 //   DecoderLayer (x [batch, tokens, width], skip [batch, tokens, width], past keys, past values, lengths, total length,
 //                 the gamma [width] of two norms;
 //                 of q k and v, of o, of gate and up, and of down: weights, scales, zero points, A, B;
-//                 cos, sin; K, N, bits, block_size: four of each; epsilon: two; and GroupQueryAttention's attributes)
+//                 cos, sin; K, N, bits, block_size: four of each; epsilon: two; and the attributes of LoraAdd and of
+//                 GroupQueryAttention)
 //                -> (y, sum [batch, tokens, width], present keys, present values)
 //
 // It is the same as nine operators of this library, one after the other, to the bit:
@@ -17,8 +18,6 @@
 #include "phases.h"
 
 #define WRONG(what) failure(api, "Olive Press's DecoderLayer: " what)
-
-enum { GAMMA = 6, FIRST_PART = 8, PART = 5, COS = FIRST_PART + PART * PARTS };
 
 // All that it reads, in the order of its inputs.
 typedef struct Given {
@@ -60,12 +59,6 @@ static OrtStatus *check(const Layer *layer, Given *in) {
   if (tensor_elements(&in->skip) != tensor_elements(x) || tensor_elements(&in->gammas[0]) != width ||
       tensor_elements(&in->gammas[1]) != width)
     return WRONG("x, skip and the norms must have the same width");
-  for (size_t i = 0; i < PARTS; ++i) {
-    const Tensor *a = &in->a[i], *b = &in->b[i];
-    if (a->dimensions != 2 || b->dimensions != 2 || a->shape[0] != b->shape[0] || a->shape[1] != parts[i].k ||
-        b->shape[1] != parts[i].n)
-      return WRONG("the adapter's A [rank, K] and B [rank, N] do not go together");
-  }
   return NULL;
 }
 
@@ -75,11 +68,19 @@ typedef struct Part {
   Work lora;
 } Part;
 
-static Part new_part(const Kernel *kernel, FewBits *weights, const Tensor *a, const Tensor *b, int64_t tokens) {
-  weights->tokens = tokens;
-  return (Part){new_product(kernel, weights),
-                {.a = a->data, .b = b->data, .rank = (size_t)a->shape[0], .k = (size_t)kernel->k,
-                 .n = (size_t)kernel->n, .tokens = (size_t)tokens}};
+// All four, of so many tokens.
+static OrtStatus *new_parts(const Layer *layer, Given *in, int64_t tokens, Part *parts) {
+  const Kernel *qkv = &layer->parts[QKV];
+  const int64_t half = layer->parts[GATE_UP].n / 2, halves[] = {half, half};
+  const size_t blocks[] = {[QKV] = qkv->blocks, [OUT] = 1, [GATE_UP] = 2, [DOWN] = 1};
+  const int64_t *const widths[] = {[QKV] = qkv->widths, [GATE_UP] = halves, [DOWN] = NULL};
+  for (size_t i = 0; i < PARTS; ++i) {
+    const Kernel *kernel = &layer->parts[i];
+    in->weights[i].tokens = tokens;
+    parts[i] = (Part){new_product(kernel, &in->weights[i]), {.tokens = (size_t)tokens}};
+    ORT(set_adapter(&parts[i].lora, &in->a[i], &in->b[i], kernel->k, kernel->n, blocks[i], widths[i]));
+  }
+  return NULL;
 }
 
 // x in int8, x·Aᵀ beside it, and the product into ``y``, to which LoRA's share is to be added.
@@ -134,8 +135,7 @@ static Places lay_out(Part *parts, const Attention *attention) {
 
 // All phases, of results in ``scratch`` and at last in ``y`` and ``sum``.
 static void write_program(Program *program, const Layer *layer, const Given *in, Part *parts, Attention *attention,
-                          float *scratch, float *y, float *sum) {
-  const Places at = lay_out(parts, attention);
+                          Places at, float *scratch, float *y, float *sum) {
   for (size_t i = 0; i < PARTS; ++i) {
     product_scratch(&parts[i].product, scratch + at.integers);
     lora_scratch(&parts[i].lora, scratch + at.lora);
@@ -183,14 +183,14 @@ OrtStatus *cpu_layer(void *kernel, OrtKernelContext *context) {
   const int64_t tokens = in.x.shape[0] * in.x.shape[1];
   if (!tokens) return NULL;
   Part parts[PARTS];
-  for (size_t i = 0; i < PARTS; ++i)
-    parts[i] = new_part(&layer->parts[i], &in.weights[i], &in.a[i], &in.b[i], tokens);
+  ORT(new_parts(layer, &in, tokens, parts));
   Attention attention = new_attention(&layer->parts[QKV], &in.attention, &keys, &values, NULL);
   OrtAllocator *allocator;
   void *scratch;
-  ORT(new_scratch(context, lay_out(parts, &attention).end, &allocator, &scratch));
+  const Places at = lay_out(parts, &attention);
+  ORT(new_scratch(context, at.end, &allocator, &scratch));
   Program program;
-  write_program(&program, layer, &in, parts, &attention, scratch, y.data, sum.data);
+  write_program(&program, layer, &in, parts, &attention, at, scratch, y.data, sum.data);
   OrtStatus *status = run(context, &program);
   OrtStatus *freed = api->AllocatorFree(allocator, scratch);
   api->ReleaseAllocator(allocator);

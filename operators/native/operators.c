@@ -16,7 +16,7 @@ typedef struct Kind {
   OrtCustomOp op;
   const char *name;
   size_t inputs, outputs;
-  bool on_cuda, epsilon, few_bits, attention, layer;
+  bool on_cuda, epsilon, few_bits, attention, layer, packed;
 } Kind;
 
 static OrtStatus *read_attention(const OrtKernelInfo *info, Kernel *kernel) {
@@ -27,6 +27,25 @@ static OrtStatus *read_attention(const OrtKernelInfo *info, Kernel *kernel) {
   ORT(api->KernelInfoGetAttribute_float(info, "scale", &kernel->scale));
   if (kernel->kv_heads < 1 || kernel->heads < 1 || kernel->heads % kernel->kv_heads)
     return failure(api, "Olive Press's GroupQueryAttention: num_heads must be a multiple of kv_num_heads");
+  return NULL;
+}
+
+// How wide the blocks of a packed projection are, such as q, k and v; without the attribute there is one.
+static OrtStatus *read_widths(const OrtKernelInfo *info, Kernel *kernel) {
+  size_t count = 0;
+  kernel->blocks = 1;
+  OrtStatus *lacks = api->KernelInfoGetAttributeArray_int64(info, "widths", NULL, &count);
+  if (lacks) {
+    api->ReleaseStatus(lacks);
+    return NULL;
+  }
+  if (count < 1 || count > sizeof kernel->widths / sizeof *kernel->widths)
+    return failure(api, "Olive Press's LoraAdd: widths must be one to three");
+  kernel->blocks = count;
+  ORT(api->KernelInfoGetAttributeArray_int64(info, "widths", kernel->widths, &count));
+  for (size_t i = 0; i < count; ++i)
+    if (kernel->widths[i] <= 0 || kernel->widths[i] % 16)
+      return failure(api, "Olive Press's LoraAdd: widths must be multiples of 16");
   return NULL;
 }
 
@@ -46,6 +65,7 @@ static OrtStatus *read_layer(const OrtKernelInfo *info, Layer *layer) {
     layer->parts[i] = (Kernel){.k = values[0][i], .n = values[1][i], .bits = values[2][i], .block = values[3][i]};
   layer->parts[OUT].epsilon = epsilons[0];
   layer->parts[DOWN].epsilon = epsilons[1];
+  ORT(read_widths(info, &layer->parts[QKV]));
   return read_attention(info, &layer->parts[QKV]);
 }
 
@@ -62,6 +82,7 @@ static OrtStatus *create(const OrtCustomOp *op, const OrtApi *given, const OrtKe
     ORT(api->KernelInfoGetAttribute_int64(info, "bits", &kernel->bits));
     ORT(api->KernelInfoGetAttribute_int64(info, "block_size", &kernel->block));
   }
+  if (kind->packed) return read_widths(info, kernel);
   return kind->attention ? read_attention(info, kernel) : NULL;
 }
 static const char *name(const OrtCustomOp *op) { return ((const Kind *)op)->name; }
@@ -71,9 +92,9 @@ static const char *provider(const OrtCustomOp *op) {
   return ((const Kind *)op)->on_cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider";
 }
 static Type layer_input(size_t index) {  // in the order that layer.c says
-  const size_t first = index / 2, part = (index - 8) % 5;
-  if (index < 8) return first == 1 ? FLOAT16 : first == 2 ? INT32 : FLOAT;
-  if (index >= 8 + 5 * PARTS) return FLOAT;
+  const size_t first = index / 2, part = (index - FIRST_PART) % PART;
+  if (index < FIRST_PART) return first == 1 ? FLOAT16 : first == 2 ? INT32 : FLOAT;
+  if (index >= COS) return FLOAT;
   return part == 1 ? ANY : part < 3 ? UINT8 : FLOAT16;
 }
 static Type input_type(const OrtCustomOp *op, size_t index) {  // on a CPU A and B, third and fourth, are float16
@@ -92,7 +113,7 @@ static Type output_type(const OrtCustomOp *op, size_t index) {  // the attention
 }
 static OrtCustomOpInputOutputCharacteristic input_required(const OrtCustomOp *op, size_t index) {
   const Kind *kind = (const Kind *)op;
-  const bool may_lack = kind->layer ? index >= 8 + 5 * PARTS  // cos and sin
+  const bool may_lack = kind->layer ? index >= COS  // and sin
                                     : kind->attention && (index == 1 || index == 2 || index >= 7);  // key and value, too
   return may_lack ? INPUT_OUTPUT_OPTIONAL : INPUT_OUTPUT_REQUIRED;
 }
@@ -136,12 +157,12 @@ static const Kind kinds[] = {
     {OPERATOR(cuda_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 4, .on_cuda = true,
      .attention = true},
 #else
-    {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1},
+    {OPERATOR(cpu_add, first_to_first, none), "LoraAdd", .inputs = 4, .outputs = 1, .packed = true},
     {OPERATOR(cpu_add_gate, none, none), "LoraAddGate", .inputs = 4, .outputs = 1},
     {OPERATOR(cpu_add_norm, none, none), "LoraAddNorm", .inputs = 6, .outputs = 2, .epsilon = true},
     {OPERATOR(cpu_matmul, none, none), "MatMulNBits", .inputs = 4, .outputs = 1, .few_bits = true},
     {OPERATOR(cpu_attention, none, none), "GroupQueryAttention", .inputs = 9, .outputs = 3, .attention = true},
-    {OPERATOR(cpu_layer, none, none), "DecoderLayer", .inputs = 8 + 5 * PARTS + 2, .outputs = 4, .layer = true},
+    {OPERATOR(cpu_layer, none, none), "DecoderLayer", .inputs = COS + 2, .outputs = 4, .layer = true},
 #endif
 };
 

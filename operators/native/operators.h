@@ -12,6 +12,8 @@ typedef struct Kernel {
   int64_t k, n, bits, block;  // of MatMulNBits
   int64_t heads, kv_heads, window, rotary;  // of GroupQueryAttention, with scale
   float scale;
+  size_t blocks;      // that are packed in the projection before LoraAdd, on a CPU; 1 if it is not
+  int64_t widths[3];  // of each
 } Kernel;
 
 // Leave the function with ONNX Runtime's complaint, if it has one.
@@ -61,8 +63,10 @@ static inline OrtStatus *get_few_bits(const Kernel *kernel, const OrtKernelConte
   return NULL;
 }
 
-// What a decoder layer consists of, each with what follows it: QKV with attention, OUT and DOWN with a norm.
+// What a decoder layer consists of, each with what follows it: QKV with attention, OUT and DOWN with a norm. And where
+// its inputs begin: norms; five of each part (weights, scales, zero points, A, B); cos and sin.
 enum { QKV, OUT, GATE_UP, DOWN, PARTS };
+enum { GAMMA = 6, FIRST_PART = 8, PART = 5, COS = FIRST_PART + PART * PARTS };
 
 typedef struct Layer {
   Kernel parts[PARTS];

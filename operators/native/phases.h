@@ -10,6 +10,12 @@ enum { ALIGNED = 16 };  // floats: what a region of scratch begins at a multiple
 
 static inline size_t aligned(size_t floats) { return (floats + ALIGNED - 1) / ALIGNED * ALIGNED; }
 
+// What an adapter's A [rank, K] and B [rank, N] are for x [.., K] and a projection of N outputs. Where that is packed of
+// ``blocks`` of these ``widths``, B may have the rows of one block's rank, and A those of all blocks, one after the other:
+// a block's columns of B belong to its own rows of A.
+OrtStatus *set_adapter(Work *work, const Tensor *a, const Tensor *b, int64_t k, int64_t n, size_t blocks,
+                       const int64_t *widths);
+
 // LoRA's share of ``width`` columns: floats; x·Aᵀ; then ``part`` for every part of the columns, and ``token``, if there is
 // one, for every token.
 size_t lora_floats(Work *work, size_t width);

@@ -22,7 +22,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.limits import limited
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
-settings.register_profile("ci", max_examples=500, derandomize=True, database=None, **COMMON)
+settings.register_profile("ci", max_examples=250, derandomize=True, database=None, **COMMON)
 settings.register_profile("fuzz", max_examples=10_000, print_blob=True, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

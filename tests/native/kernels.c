@@ -110,19 +110,24 @@ static void run_tasks(Task *task, size_t tasks, Work *w) {
 // As cpu.c's compute: x·Aᵀ, ``part`` for ``width`` columns.
 static void project(Work *w, Task *part, size_t width) {
   const size_t blocks = (w->tokens + TOKENS - 1) / TOKENS;
-  w->chunks = (width + COLUMNS - 1) / COLUMNS;
+  split_columns(w, width);
   run_tasks(processor()->loops->down, blocks * ((w->rank + ROWS_A_TASK - 1) / ROWS_A_TASK), w);
   run_tasks(part, blocks * w->chunks, w);
 }
 
-static Errors lora_errors(size_t rank, size_t tokens) {
+// B with ``rows``; A with as many for each block.
+static Errors lora_errors(size_t rows, size_t tokens, size_t blocks) {
   enum { K = 48, N = 1056, HALF = N / 2 };  // more columns than a task has, halved, too
+  static const size_t ends[][MOST_BLOCKS] = {{N}, {HALF, N}, {576, 816, N}};
   const Loops *loops = processor()->loops;
+  const size_t rank = blocks * rows;
   Work w = {.base = uniforms(tokens * N), .x = uniforms(tokens * K), .skip = uniforms(tokens * N), .gamma = uniforms(N),
-            .a = halves(rank * K), .b = halves(rank * N), .tokens = tokens, .k = K, .n = N, .rank = rank,
-            .epsilon = 1e-5f};
+            .a = halves(rank * K), .b = halves(rows * N), .tokens = tokens, .k = K, .n = N, .rank = rank, .rows = rows,
+            .blocks = blocks, .epsilon = 1e-5f};
+  memcpy(w.ends, ends[blocks - 1], sizeof w.ends);
   w.t = malloc(tokens * rank * sizeof(float) + 1);
-  w.squares = malloc(tokens * (N / COLUMNS + 1) * sizeof(float));
+  split_columns(&w, N);
+  w.squares = malloc(tokens * w.chunks * sizeof(float));
   w.total = malloc(tokens * N * sizeof(float));
   float *added = w.y = malloc(tokens * N * sizeof(float));
   project(&w, loops->add, N);
@@ -133,19 +138,20 @@ static Errors lora_errors(size_t rank, size_t tokens) {
   run_tasks(loops->norm, tokens, &w);
   Errors worst = {};
   for (size_t t = 0; t < tokens; ++t) {
-    double shares[32] = {}, sizes[32] = {}, y[N], size[N], squares = 0;
+    double shares[64] = {}, sizes[64] = {}, y[N], size[N], squares = 0;
     for (size_t r = 0; r < rank; ++r)
       for (size_t i = 0; i < K; ++i) {
         const double part = (double)w.x[t * K + i] * (double)w.a[r * K + i];
         shares[r] += part;
         sizes[r] += fabs(part);
       }
-    for (size_t j = 0; j < N; ++j) {
+    for (size_t j = 0, block = 0; j < N; ++j) {
+      block += j == w.ends[block];
       y[j] = w.base[t * N + j];
       size[j] = fabs(y[j]);
-      for (size_t r = 0; r < rank; ++r) {
-        y[j] += shares[r] * (double)w.b[r * N + j];
-        size[j] += sizes[r] * fabs((double)w.b[r * N + j]);
+      for (size_t r = 0; r < rows; ++r) {
+        y[j] += shares[block * rows + r] * (double)w.b[r * N + j];
+        size[j] += sizes[block * rows + r] * fabs((double)w.b[r * N + j]);
       }
       worst.add = fmax(worst.add, fabs(added[t * N + j] - y[j]) / size[j]);
       const double total = y[j] + w.skip[t * N + j];
@@ -247,8 +253,8 @@ int main(void) {
   check_undefined(-INFINITY);
   Errors lora = {};
   for (size_t rank = 0; rank <= 17; ++rank) {
-    for (int i = 0; i < 3; ++i) {
-      const Errors found = lora_errors(rank, tokens[i]);
+    for (int i = 0; i < 9; ++i) {
+      const Errors found = lora_errors(rank, tokens[i / 3], 1 + i % 3);
       lora = (Errors){fmax(lora.add, found.add), fmax(lora.gate, found.gate), fmax(lora.norm, found.norm)};
     }
   }

@@ -94,8 +94,11 @@ def test_a_model_that_the_operators_cannot_compute_gets_the_portable_graph_alone
     node = ir.node("MatMul", [x, weight], outputs=[y], name="/model/layers.0/attn/o_proj/MatMul")
     graph = ir.Graph([x], [y], nodes=[node], initializers=[weight], opset_imports={"": 21}, name="g")
     ir.save(ir.Model(graph, ir_version=10), tmp_path / MODEL)
+    decoder = {"head_size": 8, "num_attention_heads": 1, "num_key_value_heads": 1}
+    (tmp_path / "genai_config.json").write_text(json.dumps({"model": {"type": "llama", "decoder": decoder}}))
     (tmp_path / "alone").mkdir()
-    shutil.copyfile(tmp_path / MODEL, tmp_path / "alone" / MODEL)
+    for name in (MODEL, "genai_config.json"):
+        shutil.copyfile(tmp_path / name, tmp_path / "alone" / name)
     assert not transform(
         tmp_path / MODEL, "all", embedding="float", operators="CPUExecutionProvider", both=True
     ).operators

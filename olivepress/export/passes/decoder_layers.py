@@ -74,6 +74,8 @@ def _replace(graph: ir.Graph, *nodes: ir.Node) -> None:
     attributes = {name: [node.attributes[name].as_int() for node in products] for name in PRODUCT}
     attributes["epsilon"] = [node.attributes["epsilon"].as_float() for node in (first, last)]
     attributes |= {name: attention.attributes[name].value for name in ATTENTION}
+    if "widths" in add.attributes:
+        attributes["widths"] = add.attributes["widths"].value
     old = [*last.outputs, *attention.outputs[1:]]
     layer = ir.node(
         LAYER,
@@ -122,7 +124,8 @@ def _nodes(layer: "onnx.NodeProto") -> "list[onnx.NodeProto]":
     def inner(name: str) -> str:
         return f"{layer.name}/{name}"
 
-    qkv = part(0, x, "LoraAdd", [], [inner("qkv")])
+    blocks = {"widths": has["widths"]} if "widths" in has else {}
+    qkv = part(0, x, "LoraAdd", [], [inner("qkv")], **blocks)
     attended = add(
         "GroupQueryAttention",
         "attention",

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 BLOCKS = {"all": ("attn", "mlp"), "attention": ("attn",)}
 # Projections that some checkpoints or graphs pack into one matrix, in the order in which they are packed.
 MODEL_PARTS = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-PACKED_MODELS = (
-    "phi3",
-)  # whose checkpoints do, by genai_config.json's name of the model: one adapter is for all parts
+# Models whose checkpoints do, as genai_config.json calls them: an adapter there is one for all parts.
+PACKED_MODELS = ("phi3",)
 INPUT = re.compile(r"model\.layers\.(?P<layer>\d+)\.(?P<name>\w+)\.lora_(?P<side>[AB])\.weight")
 
 

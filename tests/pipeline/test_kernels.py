@@ -133,6 +133,7 @@ def test_attention_on_cuda_computes_what_it_says(attention_on_cpu):
 READ = "  wait_for_what_came_before();\n  const int length = a.lengths[row] + 1;\n"  # of a row's length, for one token
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("right", "wrong", "case"),
     [

@@ -38,3 +38,9 @@ def packed(values: np.ndarray, bits: int) -> np.ndarray:
         return values
     values = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
     return values[:, ::2] | values[:, 1::2] << 4
+
+
+def with_zeros(b: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+    """B [rank, N] of blocks of these widths side by side as the block-diagonal one, [blocks·rank, N]."""
+    mask = np.repeat(np.eye(len(widths), dtype=b.dtype), widths, axis=1)
+    return (b * mask[:, None]).reshape(len(widths) * len(b), -1)

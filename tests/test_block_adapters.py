@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from one_operator import with_zeros
 
 from olivepress.export.graph import load
 from olivepress.export.passes.block_adapters import BlockAdapters
@@ -51,8 +52,7 @@ def adapters(rank: int, dtype) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
             a, b = KEY.format(layer, name, "A"), KEY.format(layer, name, "B")
             short[a] = whole[a] = RANDOM.standard_normal((len(widths) * rank, WIDTH)).astype(dtype)
             short[b] = RANDOM.standard_normal((rank, sum(widths))).astype(dtype)
-            mask = np.repeat(np.eye(len(widths), dtype=dtype), widths, axis=1)
-            whole[b] = (short[b] * mask[:, None]).reshape(len(widths) * rank, -1)
+            whole[b] = with_zeros(short[b], widths)
     return short, whole
 
 

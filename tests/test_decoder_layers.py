@@ -194,10 +194,9 @@ def without_zeros(shape: Shape, feeds: dict[str, np.ndarray], rank: int) -> tupl
             widths = shape.blocks_of(part)
             a = random.normal(size=(len(widths) * rank, feeds[name].shape[1])).astype(np.float16)
             b = random.normal(size=(rank, sum(widths))).astype(np.float16)
-            mask = np.repeat(np.eye(len(widths), dtype=np.float16), widths, axis=1)
             short[name] = whole[name] = a
             short[f"{name[:-1]}B"] = b
-            whole[f"{name[:-1]}B"] = (b * mask[:, None]).reshape(len(a), -1)
+            whole[f"{name[:-1]}B"] = one_operator.with_zeros(b, widths)
     return short, whole
 
 

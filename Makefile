@@ -118,11 +118,11 @@ setup-openvino: .openvino/.ready ## install OpenVINO's packages, which are not i
 # ---- the pipeline ---------------------------------------------------------------------------------------
 
 .PHONY: repro
-repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile)
+repro: setup ## run the pipeline: what changed, and nothing else (PROFILE=phi-3.5-mini for another profile, JOBS=1)
 	$(if $(PROFILE),python -m olivepress params "profile=$$PROFILE")
 	@! grep -qE 'lora_operator: (true|both)' params.yaml || $(MAKE) --no-print-directory operators
 	@! python -m tools.runs_webgpu || $(MAKE) --no-print-directory webgpu
-	@python -m olivepress repro
+	@python -m olivepress repro $${JOBS:+--jobs "$$JOBS"}
 
 .PHONY: params
 params: setup ## compose conf/ into params.yaml (PROFILE=…)

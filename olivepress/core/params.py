@@ -393,6 +393,13 @@ def exported_only(target: dict[str, Any]) -> bool:
     return bool(target.get("exported_only", target["provider"] in NEVER_RUN))
 
 
+def uses_cuda(params: dict[str, Any]) -> bool:
+    """Whether a stage of this profile computes on a CUDA device; ``params`` as params.yaml has them, checked."""
+    devices = [params[section]["device"] for section in ("quantize", "finetune", "evaluate")]
+    providers = [target["provider"] for target in params["targets"].values() if not exported_only(target)]
+    return any(device.startswith("cuda") for device in devices) or CUDA in providers
+
+
 def default_kv_cache(
     provider: str, lora_operator: object, activations: str | None = None
 ) -> Literal["float32", "float16"]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -51,7 +52,7 @@ def logged() -> Iterator[None]:
     _terminal.append(terminal)
     try:
         _switch(streams, dict.fromkeys(streams, log))
-        _emit("start")
+        emit("start")
         if watched():  # every bar is tqdm's: AutoAWQ's, the Trainer's, those of downloads
             from tqdm import tqdm
 
@@ -79,14 +80,14 @@ def watched() -> bool:
 def note(text: str) -> None:
     """One line for whoever watches: something to know, not an error."""
     text = shown(text)
-    if not _emit("note", text=text):
+    if not emit("note", text=text):
         print(text, file=_people(), flush=True)
 
 
 def error(text: str) -> None:
     """Why the stage fails. (Click prints it to the standard error, which is a log under DVC.)"""
     text = shown(text)
-    if not _emit("error", text=text) and _terminal:
+    if not emit("error", text=text) and _terminal:
         print(f"Error: {text}", file=_terminal[-1], flush=True)
 
 
@@ -94,9 +95,10 @@ def progress(items: Iterable[Any], label: str, total: int | None = None) -> Iter
     """The items, under a bar of how many there were and the time left; ``total`` where they have no len."""
     from tqdm import tqdm
 
+    if watched():  # no text of it, not even the line break at its end
+        return tqdm(items, desc=label, total=total, file=StringIO())
     # disable=None: no bar where there is no terminal
-    off = False if watched() else None
-    return tqdm(items, desc=label, total=total, file=_people(), disable=off, dynamic_ncols=True)
+    return tqdm(items, desc=label, total=total, file=_people(), disable=None, dynamic_ncols=True)
 
 
 def _tell(bar: "tqdm", msg: str | None = None, pos: int | None = None) -> bool:
@@ -106,7 +108,7 @@ def _tell(bar: "tqdm", msg: str | None = None, pos: int | None = None) -> bool:
     if now - since >= SECONDS and bar.n and not bar.pos:
         unit, label = (1e6, "MB") if bar.unit in ("B", "iB") else (1, "")
         done, total = (None if number is None else round(number / unit) for number in (bar.n, bar.total))
-        _emit("progress", label=f"{(bar.desc or '').strip(': ')} {label}".strip(), done=done, total=total)
+        emit("progress", label=f"{(bar.desc or '').strip(': ')} {label}".strip(), done=done, total=total)
     return True
 
 
@@ -114,8 +116,11 @@ def _people() -> TextIO:
     return _terminal[-1] if _terminal else sys.stderr
 
 
-def _emit(kind: str, **values: Any) -> bool:
-    """Write an event to the runner's FIFO; False where there is no runner (any more)."""
+def emit(kind: str, **values: Any) -> bool:
+    """Write an event to the runner's FIFO; False where there is no runner (any more).
+
+    It is of the stage that this process is, or of ``stage`` among ``values``.
+    """
     place = os.environ.get(EVENTS)
     if not place:
         return False

@@ -1,17 +1,23 @@
-"""DVC, whose stages cannot be ended before they are able to answer: ``python -m olivepress.tools.dvc_start repro``.
+"""DVC, as the pipeline needs it: ``python -m olivepress.tools.dvc_start [--jobs N] repro``.
 
-stages/__init__.py holds SIGINT and SIGTERM back until core/stage.py answers them. Until Python gets there it takes some
-30 ms, in which a Ctrl-C would end it with a traceback of Python's own start, and the outputs that DVC has deleted would
-not be brought back. Blocked signals stay so through fork and exec: so they are blocked from the first moment. A command
-that is no stage of ours would never let them through again; it starts as DVC starts it.
+Its stages cannot be ended before they are able to answer. stages/__init__.py holds SIGINT and SIGTERM back until
+core/stage.py answers them. Until Python gets there it takes some 30 ms, in which a Ctrl-C would end it with a traceback
+of Python's own start, and the outputs that DVC has deleted would not be brought back. Blocked signals stay so through
+fork and exec: so they are blocked from the first moment. A command that is no stage of ours would never let them
+through again; it starts as DVC starts it.
+
+With --jobs stages run side by side (side_by_side.py): so many at a time, or with 0 what the machine has room for.
 """
 
 import shutil
 import signal
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 OURS = "python -m stages."
+ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def main() -> int:
@@ -22,17 +28,43 @@ def main() -> int:
     start = run._run
 
     def held(executable: str | None, cmd: str, **kwargs: Any) -> None:
-        if OURS in cmd and hasattr(signal, "pthread_sigmask"):
-            kwargs["preexec_fn"] = _hold
-            executable = shutil.which("bash") or executable  # dash, Debian's sh, lets all signals through as it starts
-        start(executable, cmd, **kwargs)
+        if OURS not in cmd or not hasattr(signal, "pthread_sigmask"):
+            start(executable, cmd, **kwargs)
+            return
+        executable = shutil.which("bash") or executable  # dash, Debian's sh, lets all signals through as it starts
+        if threading.current_thread() is threading.main_thread():
+            start(executable, cmd, preexec_fn=_hold, **kwargs)
+            return
+        # no Python between fork and exec where other threads are; this one gets no signals anyhow
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            start(executable, cmd, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     run._run = held
-    return dvc(sys.argv[1:])
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--jobs"]:
+        from olivepress.tools.side_by_side import SideBySide
+
+        SideBySide(_room(int(arguments[1]))).install()
+        arguments = arguments[2:]
+    return dvc(arguments)
+
+
+def _room(jobs: int) -> Any:
+    from olivepress.core.params import read_params, uses_cuda
+    from olivepress.tools.room import room
+
+    if jobs:
+        return lambda: jobs
+    root = Path.cwd()
+    on_gpu = (root / "params.yaml").is_file() and uses_cuda(read_params(root / "params.yaml"))
+    return lambda: room(root, on_gpu=on_gpu)
 
 
 def _hold() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """olivepress repro: the pipeline, with a line a stage.
 
 `dvc repro` does the work, as a child in a session of its own. DVC's lines say which stage it is at, the stages' events
-(core/report.py) how far it is and why it failed; what else is printed goes to the stage's log.
+(core/report.py) how far it is and why it failed; what else is printed goes to the stage's log. Where stages run side by
+side (side_by_side.py) DVC's lines come as events, too, which name the stage.
 """
 
 import os
@@ -41,7 +42,7 @@ SAVED = re.compile(r"(?:Updating|Generating) lock file '.+'$")
 FAILED = re.compile(
     r"(?:ERROR: failed to reproduce '[^']+': |WARNING: (?=failed to run: |output '.+' does not exist))(.+)$"
 )
-ALL_FAILED = re.compile(r"ERROR: failed to reproduce stages: (.+)$")
+ALL_FAILED = re.compile(r"ERROR: failed to reproduce (?:stages: )?('[^:]*')$")
 NO_LINKS = "No possible cache link types"  # what DVC says of a disk that it cannot write to
 EXITED = re.compile(r"exited with (-?\d+)$")
 MEMORY = ", as the system does where memory runs out"
@@ -70,8 +71,11 @@ class Outcome:
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--profile", "profile_name", help="Of conf/profile; without it, the one chosen before.")
+@click.option(
+    "--jobs", type=click.IntRange(1), help="Stages at a time; without it as many as there is room for. 1: as plain DVC."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def main(profile_name: str | None, arguments: tuple[str, ...]) -> None:
+def main(profile_name: str | None, jobs: int | None, arguments: tuple[str, ...]) -> None:
     """Run the pipeline: what changed, and nothing else. ARGUMENTS (options, stages) are those of `dvc repro`."""
     root = Path.cwd()
     prepare(root, profile_name)
@@ -79,7 +83,7 @@ def main(profile_name: str | None, arguments: tuple[str, ...]) -> None:
         os.execv(sys.executable, [*DVC, "repro", *arguments])
     total = count(arguments)
     with screen() as shown:
-        outcome = repro(arguments, total, shown)
+        outcome = repro(arguments, total, shown, jobs or 0)
     conclude(root, outcome)
     sys.exit(outcome.status)
 
@@ -158,17 +162,20 @@ def count(arguments: Sequence[str]) -> int:
         raise PressError(f"dvc: {error}") from error
 
 
-def repro(arguments: Sequence[str], total: int, shown: Screen) -> Outcome:
-    """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at."""
+def repro(arguments: Sequence[str], total: int, shown: Screen, jobs: int = 1) -> Outcome:
+    """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at.
+
+    ``jobs``: how many of them run at a time; 0: as many as there is room for.
+    """
     since = time.monotonic()
     if said := dvc_rwlock.mended():
         shown.say(said)
     before = Before.now()
-    stages = Stages(total, shown)
+    stages = Stages(total, shown, side_by_side=jobs != 1)
     queue: SimpleQueue = SimpleQueue()
     with _events(queue) as place:
         child = subprocess.Popen(
-            [*DVC, "repro", *arguments],
+            [*DVC, *([] if jobs == 1 else ["--jobs", str(jobs)]), "repro", *arguments],
             env={**os.environ, **BYTECODE, "PATH": _own_path(), events.EVENTS: str(place)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -272,14 +279,13 @@ def _lives(group: int) -> bool:
 class Stages:
     """Follows DVC's lines and the stages' events, shows them and keeps what came of each stage."""
 
-    def __init__(self, total: int, shown: Screen) -> None:
+    def __init__(self, total: int, shown: Screen, *, side_by_side: bool = False) -> None:
         self.outcome = Outcome()
+        self._side_by_side = side_by_side
         self.signals: Sequence[int] = ()  # that came; what fails afterwards fails for them
         self._total, self._screen = total, shown
         self._number = 0
-        self._stage = ""  # that runs now
-        self._head = ""
-        self._since = 0.0
+        self._running: dict[str, tuple[str, float]] = {}  # stage -> its place and name, when it began
         self._errors: dict[str, str] = {}
         self._logging: set[str] = set()  # stages that have begun their log themselves
 
@@ -292,38 +298,47 @@ class Stages:
                 self._event(item)
 
     def close(self) -> None:
-        """DVC has ended: so has the stage that it ran."""
-        if self.signals and self._stage:
-            self._interrupt()
-        self._done()
+        """DVC has ended: so have the stages that it ran."""
+        for stage in list(self._running):
+            if self.signals:
+                self._interrupt(stage)
+            else:
+                self._done(stage)
         for stage, why in self.outcome.failed.items():
             self._explain(stage, why)
 
     def _line(self, text: str) -> None:
-        if match := SKIPPED.match(text):
-            self._done()
-            self._pass_over(match[1], self.outcome.unchanged, "unchanged")
-        elif match := CACHED.match(text):
-            self._done()
-            self._pass_over(match[1], self.outcome.cached, "from the cache")
-        elif match := RUNNING.match(text):
-            self._done()
-            self._stage, self._since = match[1], time.monotonic()
-            self._head = self._next(match[1])
-            self._screen.start(self._head)
-        elif SAVED.match(text):
-            self._done()
-        elif (match := FAILED.match(text)) and self._stage:
-            if self.signals:
-                self._interrupt()
-            else:
-                self._fail(match[1])
+        """One of DVC's, or of a stage's where one runs at a time: of that stage, if it names none.
+
+        Side by side it is of none: what is said of a stage is an event.
+        """
+        stage = "" if self._side_by_side else next(iter(self._running), "")
+        if SKIPPED.match(text) or CACHED.match(text) or RUNNING.match(text):
+            self._done(stage)
+        if self._begins(text):
+            return
+        if SAVED.match(text):
+            self._done(stage)
+        elif (match := FAILED.match(text)) and stage:
+            self._fail(stage, match[1])
         elif match := ALL_FAILED.match(text):
             self._did_fail(re.findall(r"'([^']+)'", match[1]))
-        elif self._stage:
-            self._log(text)
-        elif not CHATTER.match(text):
+        elif stage:
+            self._log(stage, text)
+        elif not CHATTER.match(text) and not (self._side_by_side and FAILED.match(text)):
             self._screen.say(text)
+
+    def _begins(self, text: str) -> bool:
+        """Whether DVC says that it comes to a stage, which is shown."""
+        if match := SKIPPED.match(text):
+            self._pass_over(match[1], self.outcome.unchanged, "unchanged")
+        elif match := CACHED.match(text):
+            self._pass_over(match[1], self.outcome.cached, "from the cache")
+        elif match := RUNNING.match(text):
+            head = self._next(match[1])
+            self._running[match[1]] = head, time.monotonic()
+            self._screen.start(head)
+        return bool(match)
 
     def _event(self, event: dict[str, Any]) -> None:
         stage, kind = event["stage"], event["kind"]
@@ -333,8 +348,16 @@ class Stages:
             self._errors[stage] = str(event["text"])
         elif kind == "note":
             self._screen.say(f"  {event['text']}")
-        elif kind == "progress" and stage == self._stage:
-            self._screen.progress(self._head, event["label"], event["done"], event["total"])
+        elif kind == "progress" and stage in self._running:
+            self._screen.progress(self._running[stage][0], event["label"], event["done"], event["total"])
+        elif kind == "dvc":
+            self._logging.add(stage)  # side by side DVC begins it
+            if not self._begins(event["text"]) and not SAVED.match(event["text"]):
+                self._log(stage, event["text"])
+        elif kind == "ended":
+            self._done(stage)
+        elif kind == "failed":
+            self._fail(stage, event["text"])
 
     def _next(self, stage: str) -> str:
         self._number += 1
@@ -344,24 +367,30 @@ class Stages:
         spared.append(stage)
         self._screen.end(self._next(stage), how, "dim")
 
-    def _done(self) -> None:
-        if self._stage:
-            seconds = time.monotonic() - self._since
-            self.outcome.ran[self._stage] = seconds
-            self._screen.end(self._head, f"done in {duration(seconds)}", "green")
-            self._stage = ""
+    def _done(self, stage: str) -> None:
+        if stage in self._running:
+            head, since = self._running.pop(stage)
+            seconds = time.monotonic() - since
+            self.outcome.ran[stage] = seconds
+            self._screen.end(head, f"done in {duration(seconds)}", "green")
 
-    def _fail(self, why: str) -> None:
-        self._screen.end(self._head, f"failed after {duration(time.monotonic() - self._since)}", "bold red")
-        self.outcome.failed[self._stage] = why
-        self._stage = ""
+    def _fail(self, stage: str, why: str) -> None:
+        if self.signals:
+            self._interrupt(stage)
+            return
+        head, since = self._running.pop(stage, None) or (self._next(stage), time.monotonic())
+        self._screen.end(head, f"failed after {duration(time.monotonic() - since)}", "bold red")
+        self.outcome.failed[stage] = why
 
-    def _interrupt(self) -> None:
-        self._screen.end(self._head, f"interrupted after {duration(time.monotonic() - self._since)}", "bold red")
-        self._stage = ""
+    def _interrupt(self, stage: str) -> None:
+        if stage in self._running:
+            head, since = self._running.pop(stage)
+            self._screen.end(head, f"interrupted after {duration(time.monotonic() - since)}", "bold red")
 
     def _did_fail(self, stages: list[str]) -> None:
         """DVC's last word after --keep-going: stages that ran, but whose outputs it did not accept, are among them."""
+        if self.signals:
+            return
         for stage in stages:
             self.outcome.ran.pop(stage, None)
             self.outcome.failed.setdefault(stage, "DVC did not accept its outputs")
@@ -377,15 +406,15 @@ class Stages:
         if log.is_file() and log.stat().st_size:
             self._screen.say(f"Its log: {log}")
 
-    def _log(self, text: str) -> None:
+    def _log(self, stage: str, text: str) -> None:
         """A line of a stage that keeps no log itself, or not yet, goes to the log, too."""
         if CHATTER.match(text):
             return
-        path = events.log_path(self._stage)
+        path = events.log_path(stage)
         path.parent.mkdir(exist_ok=True)
-        with path.open("a" if self._stage in self._logging else "w", encoding="utf-8") as log:
+        with path.open("a" if stage in self._logging else "w", encoding="utf-8") as log:
             print(text, file=log)
-        self._logging.add(self._stage)
+        self._logging.add(stage)
 
 
 def _signal(why: str) -> int:

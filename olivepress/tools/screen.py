@@ -39,19 +39,20 @@ class Lines:
     """A line at the start and one at the end of a stage, and one a minute in between."""
 
     def __init__(self) -> None:
-        self.since = self.told = 0.0
+        self.told: dict[str, float] = {}  # of the stages that run, when a line last told of them
 
     def start(self, head: str) -> None:
-        self.since = self.told = time.monotonic()
+        self.told[head] = time.monotonic()
         self.say(f"{head}: running")
 
     def progress(self, head: str, label: str, done: int, total: int | None) -> None:
         now = time.monotonic()
-        if total and now - self.told >= QUIET_SECONDS:
-            self.told = now
+        if total and now - self.told.get(head, now) >= QUIET_SECONDS:
+            self.told[head] = now
             self.say(f"{': '.join(filter(None, (head, label)))}: {done} of {total}")
 
     def end(self, head: str, how: str, style: str) -> None:
+        self.told.pop(head, None)
         self.say(f"{head}: {how}")
 
     def say(self, text: str) -> None:
@@ -60,32 +61,32 @@ class Lines:
 
 
 class Bars:
-    """What has ended stands still above one bar for the stage that runs."""
+    """What has ended stands still above a bar for each stage that runs."""
 
     def __init__(self, bars: "rich.progress.Progress") -> None:  # noqa: F821 - rich is imported where it is used
         self.bars = bars
-        self.task = None
-        self.label: tuple[str, int | None] = ("", None)
+        self.tasks: dict[str, rich.progress.TaskID] = {}  # noqa: F821
+        self.labels: dict[str, tuple[str, int | None]] = {}
 
     def start(self, head: str) -> None:
-        self.label = ("", None)
-        self.task = self.bars.add_task(head, total=None, state="")
+        self.tasks[head] = self.bars.add_task(head, total=None, state="")
 
     def progress(self, head: str, label: str, done: int, total: int | None) -> None:
-        if self.task is None:
+        if head not in self.tasks:
             return
-        if (label, total) != self.label:
-            self.label = (label, total)
-            self.bars.reset(self.task, total=total, state="", description=": ".join(filter(None, (head, label))))
-        self.bars.update(self.task, completed=done)
-        left = next(task.time_remaining for task in self.bars.tasks if task.id == self.task)
+        number = self.tasks[head]
+        if (label, total) != self.labels.get(head):
+            self.labels[head] = (label, total)
+            self.bars.reset(number, total=total, state="", description=": ".join(filter(None, (head, label))))
+        self.bars.update(number, completed=done)
+        left = next(task.time_remaining for task in self.bars.tasks if task.id == number)
         state = f"{done} of {total}" if total else f"{done}"
-        self.bars.update(self.task, state=state if left is None else f"{state}, {duration(left)} left")
+        self.bars.update(number, state=state if left is None else f"{state}, {duration(left)} left")
 
     def end(self, head: str, how: str, style: str) -> None:
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-            self.task = None
+        self.labels.pop(head, None)
+        if head in self.tasks:
+            self.bars.remove_task(self.tasks.pop(head))
         self._print(head, f" {how}", style)
 
     def say(self, text: str) -> None:

@@ -108,16 +108,21 @@ def after_a_run(project: Project, run_once: Path) -> Project:
     return project
 
 
-def run(capfd: pytest.CaptureFixture, *arguments: str) -> tuple[Outcome, list[str]]:
-    outcome = repro(arguments, count(arguments), Lines())
+@pytest.fixture(params=[1, 2], ids=["one-at-a-time", "side-by-side"])
+def jobs(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+def run(capfd: pytest.CaptureFixture, *arguments: str, jobs: int = 1) -> tuple[Outcome, list[str]]:
+    outcome = repro(arguments, count(arguments), Lines(), jobs)
     text = capfd.readouterr().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
     return outcome, [re.sub(r"[\d.]+ s$", "0 s", line) for line in text.splitlines()]
 
 
-def test_a_line_at_each_end_of_a_stage_and_noise_in_its_log(project: Project, capfd: pytest.CaptureFixture) -> None:
+def test_a_line_at_each_end_of_a_stage_and_noise_in_its_log(project: Project, capfd, jobs: int) -> None:
     project.stages(first="", second="")
-    outcome, lines = run(capfd)
+    outcome, lines = run(capfd, jobs=jobs)
     assert lines == [
         "[1/2] first: running",
         "  rows: 3 were cut",
@@ -128,11 +133,11 @@ def test_a_line_at_each_end_of_a_stage_and_noise_in_its_log(project: Project, ca
     ]
     assert (outcome.status, list(outcome.ran), outcome.failed) == (0, ["first", "second"], {})
     assert sorted(project.log("first").split("\n")) == ["", "noise of a child", "noise of a library"]
-    outcome, lines = run(capfd)
+    outcome, lines = run(capfd, jobs=jobs)
     assert lines == ["[1/2] first: unchanged", "[2/2] second: unchanged"]
     assert outcome.unchanged == ["first", "second"]
     (project.folder / "first.out").unlink()
-    outcome, lines = run(capfd, "first")
+    outcome, lines = run(capfd, "first", jobs=jobs)
     assert lines == ["[1/1] first: from the cache"]
     assert outcome.cached == ["first"]
 
@@ -149,9 +154,9 @@ DIED = "killed by signal 9, as the system does where memory runs out"
         ("unknown --grop 3", "No such option '--grop'."),
     ],
 )
-def test_a_stage_that_fails_is_named_with_its_error_and_its_log(project, capfd, do: str, why: str) -> None:
+def test_a_stage_that_fails_is_named_with_its_error_and_its_log(project, capfd, jobs: int, do: str, why: str) -> None:
     project.stages(first="", second=do, third="")
-    outcome, lines = run(capfd)
+    outcome, lines = run(capfd, jobs=jobs)
     assert outcome.status == 255  # DVC's
     assert list(outcome.failed) == ["second"]
     assert "[2/3] second: failed after 0 s" in lines
@@ -163,18 +168,20 @@ def test_a_stage_that_fails_is_named_with_its_error_and_its_log(project, capfd, 
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_killed_stage_is_named_whatever_shell_dvc_starts_it_by(project, capfd, monkeypatch, shell: str) -> None:
+def test_a_killed_stage_is_named_whatever_shell_dvc_starts_it_by(
+    project, capfd, monkeypatch, jobs: int, shell: str
+) -> None:
     monkeypatch.setenv("SHELL", shell)
     project.stages(first="die")
-    assert f"first: {DIED}" in run(capfd)[1]
+    assert f"first: {DIED}" in run(capfd, jobs=jobs)[1]
 
 
-def test_what_keep_going_left_out_is_not_called_done(project: Project, capfd: pytest.CaptureFixture) -> None:
+def test_what_keep_going_left_out_is_not_called_done(project: Project, capfd, jobs: int) -> None:
     project.stages(first="refuse", second="")
     stages = yaml.safe_load((project.folder / "dvc.yaml").read_text())
     stages["stages"]["apart"] = {"cmd": "true", "outs": ["apart.out"]}
     (project.folder / "dvc.yaml").write_text(yaml.safe_dump(stages, sort_keys=False))
-    outcome, lines = run(capfd, "--keep-going")
+    outcome, lines = run(capfd, "--keep-going", jobs=jobs)
     assert outcome.status == 255
     assert set(outcome.failed) == {"first", "apart"}
     assert not outcome.ran
@@ -182,9 +189,9 @@ def test_what_keep_going_left_out_is_not_called_done(project: Project, capfd: py
     assert any("second" in line and "skipped" in line for line in lines)
 
 
-def test_another_programs_output_goes_to_the_log_too(project: Project, capfd: pytest.CaptureFixture) -> None:
+def test_another_programs_output_goes_to_the_log_too(project: Project, capfd, jobs: int) -> None:
     project.stages(other='python -c \'print("hello"); open("other.out", "w").write("x")\'')
-    _, lines = run(capfd)
+    _, lines = run(capfd, jobs=jobs)
     assert lines == ["[1/1] other: running", "[1/1] other: done in 0 s"]
     assert project.log("other") == "hello\n"
 
@@ -251,12 +258,12 @@ def _folder(pid: str) -> Path | None:
         return None
 
 
-RUN = "from olivepress.tools.run import *; sys.exit(repro([], count([]), screen().__enter__()).status)"
+RUN = "from olivepress.tools.run import *; sys.exit(repro([], count([]), screen().__enter__(), {jobs}).status)"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_ends_the_stage_with_dvc_and_leaves_no_lock(after_a_run: Project, number: int, status: int) -> None:
-    process = started(after_a_run, [sys.executable, "-c", RUN])
+def test_a_signal_ends_the_stage_with_dvc_and_leaves_no_lock(after_a_run: Project, jobs, number, status: int) -> None:
+    process = started(after_a_run, [sys.executable, "-c", RUN.format(jobs=jobs)])
     process.send_signal(number)
     text = process.communicate(timeout=60)[0]
     assert process.returncode == status, text
@@ -282,14 +289,16 @@ def test_sigterm_to_plain_dvc_ends_the_stage_too(after_a_run: Project, monkeypat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux shows a process's mask")
 @pytest.mark.parametrize("shell", SHELLS)
-def test_what_would_end_a_stage_waits_from_its_first_moment(project: Project, capfd, monkeypatch, shell: str) -> None:
+def test_what_would_end_a_stage_waits_from_its_first_moment(
+    project: Project, capfd, monkeypatch, jobs: int, shell: str
+) -> None:
     monkeypatch.setenv("SHELL", shell)
     (project.folder / "stages").mkdir()
     (project.folder / "stages/__init__.py").touch()
     mask = "import sys; open(sys.argv[1], 'w').write(open('/proc/self/status').read())"
     (project.folder / "stages/mask.py").write_text(mask)
     project.stages(ours="python -m stages.mask ours.out", another="python stages/mask.py another.out")
-    assert repro([], 2, Lines()).status == 0, capfd.readouterr().out
+    assert repro([], 2, Lines(), jobs).status == 0, capfd.readouterr().out
     ending = (1 << signal.SIGINT - 1) | (1 << signal.SIGTERM - 1)
     blocked = [
         int(re.search(r"SigBlk:\s*(\w+)", (project.folder / name).read_text())[1], 16) & ending
@@ -372,6 +381,7 @@ def test_every_bar_of_tqdm_is_told_once_it_takes_a_while(project: Project, capfd
 def test_events_reach_the_screen() -> None:
     class Kept(Lines):
         def __init__(self) -> None:
+            super().__init__()
             self.seen: list[tuple] = []
 
         def progress(self, head: str, label: str, done: int, total: int | None) -> None:

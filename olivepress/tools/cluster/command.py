@@ -6,19 +6,11 @@ from typing import Any
 import click
 import yaml
 
-from olivepress.core.params import exported_only, read_params
-from olivepress.core.providers import CUDA
+from olivepress.core.params import read_params, uses_cuda
 from olivepress.core.report import note
 from olivepress.tools.cluster import groups as made
 from olivepress.tools.cluster.work import check, reproduce, take
 from olivepress.tools.cluster.work import work as work_here
-
-
-def gpus_of(params: dict[str, Any]) -> int:
-    """1 if a stage of this profile computes on a CUDA device, else 0."""
-    devices = [params[section].get("device") for section in ("quantize", "finetune", "evaluate")]
-    providers = [target["provider"] for target in params["targets"].values() if not exported_only(target)]
-    return int("cuda" in devices or CUDA in providers)
 
 
 @click.command()
@@ -35,7 +27,7 @@ def ray(address: str | None, workers: int, cpus: float | None, gpus: float | Non
     root = Path.cwd()
     params = read_params(root / "params.yaml")
     cpus = cpus or params["cpu"]["threads"] or 1
-    gpus = gpus_of(params) if gpus is None else gpus
+    gpus = int(uses_cuda(params)) if gpus is None else gpus
     every = made.groups(root)
     if dry_run:
         ray_engine.tasks(every, cpus, gpus)

@@ -105,6 +105,11 @@ def _nvidia() -> tuple[str | None, str | None, str | None, tuple[Gpu, ...]]:
         pynvml.nvmlShutdown()
 
 
+def gpus() -> tuple[Gpu, ...]:
+    """The devices that NVML names; none where it does not answer."""
+    return _nvidia()[3]
+
+
 def _installed(*distributions: str) -> str | None:
     """The version of the first of ``distributions`` that is installed."""
     for name in distributions:

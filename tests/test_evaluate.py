@@ -68,10 +68,21 @@ def test_rows_without_an_answer_are_left_out_and_a_set_of_them_is_refused():
 
 
 def test_batches_hold_rows_of_like_length_within_memory():
-    lengths = [5, 900, 6, 800, 7]
+    lengths = [6, 900, 6, 800, 7]
     found = list(batches(lengths, LOGITS // 1700))
     assert found == [[0, 2, 4], [3], [1]]
     assert list(batches([10_000_000], 100_000)) == [[0]], "a row alone is never too large"
+
+
+def test_batches_compute_little_for_nothing():
+    lengths = [68, 223, 216, 302, 71, 322, 146, 65, 291, 400, 64, 133]
+    found = list(batches(lengths, 1))
+    assert sorted(number for batch in found for number in batch) == list(range(12)), "each row once"
+    assert [[lengths[number] for number in batch] for batch in found] == [
+        [64, 65, 68, 71], [133, 146], [216, 223], [291, 302, 322], [400]
+    ]  # fmt: skip
+    assert list(batches([7, 8], 1)) == [[0, 1]], "one place of sixteen"
+    assert list(batches([5, 8], 1)) == [[0], [1]], "three places of sixteen"
 
 
 # --- PyTorch

@@ -8,6 +8,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.prepared import spread
 
 LOGITS = 2**26  # of a batch at most: 256 MiB as float32
+PADDING = 1 / 8  # on a CPU a place without a token takes as long as one with a token
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,17 @@ def chosen(rows: Sequence[Row], limit: int, what: str) -> list[Row]:
 
 
 def batches(lengths: Sequence[int], vocabulary: int) -> Iterator[list[int]]:
-    """Numbers of rows, those of like length together, so that a batch's logits stay within LOGITS."""
+    """Numbers of rows, those of like length together, so that a batch's logits stay within LOGITS and of its places at
+    most the share PADDING is computed for nothing."""
     order = sorted(range(len(lengths)), key=lambda number: lengths[number])
     batch: list[int] = []
+    tokens = 0
     for number in order:
-        if batch and (len(batch) + 1) * lengths[number] * vocabulary > LOGITS:
+        places = (len(batch) + 1) * lengths[number]
+        if batch and (places * vocabulary > LOGITS or places - tokens - lengths[number] > PADDING * places):
             yield batch
-            batch = []
+            batch, tokens = [], 0
         batch.append(number)
+        tokens += lengths[number]
     if batch:
         yield batch

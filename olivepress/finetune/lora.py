@@ -8,7 +8,7 @@ what is no answer, nor keep the best adapter, nor train on preferences. See oliv
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from olivepress.core.outputs import remove
 from olivepress.core.prepared import Preference, Prepared, spread
 from olivepress.core.report import note
 from olivepress.finetune import parallel as lora_parallel
+from olivepress.finetune.activations import room_for
 from olivepress.finetune.rows import Rows, encode, encode_preferences
 from olivepress.modeling.dequantize import load_model
 from olivepress.modeling.olive_pass import run_pass
@@ -207,6 +208,8 @@ def _train(
         device="cpu" if settings.parallel == "fsdp" else settings.device,
         trust_remote_code=trust_remote_code,
     )
+    if settings.gradient_checkpointing and _keeps_activations(model, rows[0], settings):
+        settings = replace(settings, gradient_checkpointing=False)  # the bits are the same
     config = _pass_config(settings, target_modules(model, settings.target_modules), log_folder)
     variant = {
         "use_rslora": settings.rslora,
@@ -217,6 +220,16 @@ def _train(
         lora_parallel.shard(model, settings.device)
     lora = LoRAInMemory.of(model, variant, partial(train, rows=rows, settings=settings, watch=watch))
     run_pass(lora, config, model_folder, out, trust_remote_code=trust_remote_code)
+
+
+def _keeps_activations(model: "PreTrainedModel", rows: list[Any], settings: LoraSettings) -> bool:
+    """Whether the GPU has room for a step's activations, so that the way back need not compute them again."""
+    if not settings.device.startswith("cuda") or settings.processes > 1 or settings.method == "dpo":
+        return False
+    longest = settings.sequence_length if settings.packing else max(len(row["input_ids"]) for row in rows)
+    tokens = settings.batch_size // settings.gradient_accumulation_steps * longest
+    bits = 16 if settings.dtype == "bfloat16" else 32
+    return room_for(model.config, tokens, settings.device, bits=bits)
 
 
 def _pass_config(settings: LoraSettings, targets: list[str] | None, log_folder: Path) -> dict[str, Any]:

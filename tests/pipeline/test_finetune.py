@@ -288,3 +288,12 @@ def test_the_stage_writes_numbers_and_a_curve(tmp_path):
         *([rows, str(step)] for rows, steps in (("training", (1, 2)), ("held out", (0, 1, 2))) for step in steps)
     ]
     assert json.loads((tmp_path / "out/adapter_config.json").read_text())["rank_pattern"] == {"qkv_proj": 3}
+
+
+def test_activations_kept_or_computed_again_make_the_same_adapter(tmp_path):
+    kept, again = (
+        finetune(TINY, TRAIN, HELD_OUT, tmp_path / str(on), settings(dropout=0.1, gradient_checkpointing=on))
+        for on in (False, True)
+    )
+    assert kept.log[:2] == again.log[:2]
+    assert same(tmp_path / "False", tmp_path / "True")

@@ -7,7 +7,7 @@ from pathlib import Path
 from olivepress.core.prepared import Preference, Prepared
 from olivepress.finetune.lora import LoraSettings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TINY = ROOT / "data/tiny-phi3"
 SETTINGS = {
     "rank": 4,

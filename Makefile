@@ -254,7 +254,7 @@ bench: setup operators ## Olive Press beside raw Olive, AutoAWQ, PEFT, llama.cpp
 	python -m benchmarks.beside run
 
 .PHONY: bench-pipeline
-bench-pipeline: setup ## time the pipeline from an empty cache, unchanged and after new data
+bench-pipeline: setup ## time the pipeline, one stage at a time and side by side: from an empty cache, unchanged, after new data
 	python -m benchmarks.pipeline
 
 # ---- container ------------------------------------------------------------------------------------------

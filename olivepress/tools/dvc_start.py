@@ -45,22 +45,23 @@ def main() -> int:
     run._run = held
     arguments = sys.argv[1:]
     if arguments[:1] == ["--jobs"]:
-        from olivepress.tools.side_by_side import SideBySide
-
-        SideBySide(_room(int(arguments[1]))).install()
+        _side_by_side(int(arguments[1]))
         arguments = arguments[2:]
     return dvc(arguments)
 
 
-def _room(jobs: int) -> Any:
+def _side_by_side(jobs: int) -> None:
+    from olivepress.core import stage  # for what it sets in the environment before PyTorch is loaded
     from olivepress.core.params import read_params, uses_cuda
     from olivepress.tools.room import room
+    from olivepress.tools.side_by_side import SideBySide
+    from olivepress.tools.warm_stages import WarmStages
 
-    if jobs:
-        return lambda: jobs
+    del stage
     root = Path.cwd()
     on_gpu = (root / "params.yaml").is_file() and uses_cuda(read_params(root / "params.yaml"))
-    return lambda: room(root, on_gpu=on_gpu)
+    places = (lambda: jobs) if jobs else (lambda: room(root, on_gpu=on_gpu))
+    SideBySide(places, None if on_gpu else WarmStages()).install()
 
 
 def _hold() -> None:

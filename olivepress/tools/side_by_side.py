@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olivepress.core import report
+from olivepress.tools.warm_stages import WarmStages
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -34,11 +36,12 @@ INTERRUPTED = 130  # the exit status of what is ended by SIGINT
 class SideBySide:
     """Takes the place of how DVC 3.67 goes through stages and runs a stage's command.
 
-    room: how many stages may run at a time just now.
+    room: how many stages may run at a time just now. warm: what starts stages in the place of a shell, where it can.
     """
 
-    def __init__(self, room: Callable[[], int]) -> None:
+    def __init__(self, room: Callable[[], int], warm: WarmStages | None = None) -> None:
         self._room = room
+        self._warm = warm
         self._turn = threading.Lock()  # who has it holds DVC's lock of the project, too
         self._mine = threading.local()
         self._told_to_end = False
@@ -169,8 +172,12 @@ class SideBySide:
         if stage not in self._logging:
             path.write_bytes(b"")
             self._logging.add(stage)
-        with path.open("ab") as log:
-            self._start(executable, cmd, stdout=log, stderr=subprocess.STDOUT, **options)
+        status = self._warm.run(cmd, Path(options["cwd"]), options["env"], path) if self._warm else None
+        if status is None:
+            with path.open("ab") as log:
+                self._start(executable, cmd, stdout=log, stderr=subprocess.STDOUT, **options)
+        elif status:
+            raise StageCmdFailedError(cmd, status)
 
     def _told(self, record: logging.LogRecord) -> bool:
         """A filter of DVC's messages: one about a stage goes to the runner, and no further."""

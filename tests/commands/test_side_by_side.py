@@ -1,6 +1,7 @@
 """Stages side by side, on a DVC project of a few lines: which run at a time, what is left of those beside a failure."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -256,3 +258,133 @@ def test_room_is_bounded_by_processors_and_memory(
     (tmp_path / "models/base").mkdir(parents=True)
     (tmp_path / "models/base/config.json").write_text("{}")
     assert room.room(tmp_path, on_gpu=on_gpu) == expected
+
+
+# A stage of a name that is started warm; --do says how it goes on.
+WARM = """
+import os, sys, time
+from pathlib import Path
+before = set(sys.modules)
+import click
+from olivepress.core.errors import PressError
+from olivepress.core.outputs import atomic_output
+from olivepress.core.stage import Out, stage
+
+@stage
+@click.option("--out", type=Out, required=True)
+@click.option("--do", default="")
+def main(out, do):
+    print("printed")
+    print("to stderr", file=sys.stderr)
+    with atomic_output(out) as scratch:
+        Path(f"{out}.began").touch()
+        if do == "refuse":
+            raise PressError("data.jsonl:3: no prompt.")
+        if do == "crash":
+            raise RuntimeError("boom")
+        if do == "die":
+            os.kill(os.getpid(), 9)
+        if do == "wait":
+            time.sleep(60)
+        scratch.write_text(repr({
+            "torch": "torch" in before, "argv": sys.argv[1:], "stage": os.environ["DVC_STAGE"], "cwd": os.getcwd(),
+            "name": __name__, "devices": os.environ.get("CUDA_VISIBLE_DEVICES"), "bytecode": sys.dont_write_bytecode,
+        }))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture
+def warm(project: Project) -> Project:
+    (project.folder / "stages").mkdir()
+    shutil.copy(ROOT / "stages/__init__.py", project.folder / "stages")
+    for name in ("prepare", "quantize", "gate"):
+        (project.folder / f"stages/{name}.py").write_text(WARM)
+    return project
+
+
+def warm_stages(project: Project, **stages: str) -> None:
+    """Write dvc.yaml: stages.NAME with --do, all side by side."""
+    found = {
+        name: {"cmd": f"python -m stages.{name} --out {name}.out --do '{do}'", "outs": [f"{name}.out"]}
+        for name, do in stages.items()
+    }
+    (project.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": found}, sort_keys=False))
+
+
+def test_stages_that_load_pytorch_find_it_loaded_and_are_processes_of_their_own(warm: Project, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    warm_stages(warm, prepare="", quantize="", gate="")
+    assert run().status == 0
+    for name, loaded in {"prepare": True, "quantize": True, "gate": False}.items():
+        assert eval((warm.folder / f"{name}.out").read_text()) == {
+            "torch": loaded,
+            "argv": ["--out", f"{name}.out", "--do", ""],
+            "stage": name,
+            "cwd": str(warm.folder),
+            "name": "__main__",
+            "devices": "0",
+            "bytecode": False,
+        }
+        assert sorted((warm.folder / f"logs/{name}.log").read_text().splitlines()) == ["printed", "to stderr"]
+
+
+@pytest.mark.slow
+def test_they_fail_as_others_do(warm: Project, capfd: pytest.CaptureFixture) -> None:
+    warm_stages(warm, prepare="", quantize="")
+    assert run().status == 0
+    kept = (warm.folder / "prepare.out").read_text()
+    said = {
+        "refuse": "data.jsonl:3: no prompt.",
+        "crash": "RuntimeError: boom",
+        "die": "killed by signal 9, as the system does where memory runs out",
+    }
+    warm_stages(warm, prepare="refuse", quantize="crash")
+    outcome = run("--keep-going")
+    assert (outcome.status, set(outcome.failed)) == (255, {"prepare", "quantize"})
+    shown = capfd.readouterr().out
+    assert f"prepare: {said['refuse']}" in shown and f"quantize: {said['crash']}" in shown
+    assert "Traceback" in (warm.folder / "logs/quantize.log").read_text()
+    assert (warm.folder / "prepare.out").read_text() == kept
+    warm_stages(warm, prepare="die", quantize="")
+    assert set(run().failed) == {"prepare"}
+    assert f"prepare: {said['die']}" in capfd.readouterr().out
+    assert (warm.folder / "prepare.out").read_text() == kept, "brought back by the runner"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_they_end_with_dvc_and_bring_back_what_was_there(warm: Project, number: int, status: int) -> None:
+    warm_stages(warm, prepare="")
+    assert run().status == 0
+    kept = (warm.folder / "prepare.out").read_text()
+    (warm.folder / "prepare.out.began").unlink()
+    warm_stages(warm, prepare="wait")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-m", "olivepress.tools.dvc_start", "--jobs", "2", "repro"]
+    if number == signal.SIGINT:
+        command = [sys.executable, "-c", RUN]
+    with (warm.folder / "said.txt").open("wb") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+    signal.signal(signal.SIGINT, handler)
+    deadline = time.monotonic() + 60
+    while not (warm.folder / "prepare.out.began").exists():
+        assert process.poll() is None, (warm.folder / "said.txt").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    while alive := [pid for pid in map(str, psutil.pids()) if _folder(pid) == warm.folder and pid != str(os.getpid())]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
+    assert (warm.folder / "prepare.out").read_text() == kept
+    assert not list(warm.folder.glob("*.partial"))
+
+
+def _folder(pid: str) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return None

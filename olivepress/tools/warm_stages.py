@@ -1,0 +1,74 @@
+"""Stages that load PyTorch as forks of one process that has it loaded, which saves each some seconds of imports.
+
+The process is multiprocessing's forkserver: it ends with DVC, and a stage that it has forked is a process of its own,
+with its own folder, environment, log and exit status. Nothing of this project is loaded in advance (loaded.py), and no
+CUDA device is touched: where a profile computes on one, stages are started anew.
+"""
+
+import atexit
+import multiprocessing
+import multiprocessing.connection
+import os
+import runpy
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+
+STAGES = frozenset(
+    "auto_opt evaluate evaluate_base fetch finetune prepare quantize reference reference_base".split()  # noqa: SIM905
+)
+SHELL = frozenset('$`;&|<>(){}*?[]~#!\\"\n=')  # what a shell would make something of; "'" quotes for shlex as for it
+
+
+class WarmStages:
+    """Runs commands of dvc.yaml that are `python -m stages.NAME OPTIONS` for a NAME of STAGES."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["olivepress.tools.loaded"])
+        self._starting = threading.Lock()
+
+    def run(self, cmd: str, folder: Path, environment: dict[str, str], log: Path) -> int | None:
+        """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
+
+        It appends what it prints to ``log``. What would end it is blocked from its first moment (dvc_start.py): the
+        server blocks it, which starts with the first, and its forks have that from it.
+        """
+        words = shlex.split(cmd) if not SHELL & set(cmd) else []
+        if words[:2] != ["python", "-m"] or words[2].removeprefix("stages.") not in STAGES:
+            return None
+        process = self._context.Process(target=_become, args=(words[2:], folder, environment, log.resolve()))
+        with self._starting:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        process.join()
+        return process.exitcode
+
+
+def _become(words: list[str], folder: Path, environment: dict[str, str], log: Path) -> None:
+    """In the fork: run `python -m WORDS`, and what Python does at its end, which a fork's end leaves out."""
+    opened = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(opened, number)
+    os.close(opened)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_dvc, daemon=True).start()
+    sys.argv, sys.path[0] = words[:], ""
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()
+
+
+def _end_with_dvc() -> None:
+    """The server outlives DVC while a fork of it runs, so core/stage.py, which looks at its parent, is not told."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -61,7 +61,9 @@ def _side_by_side(jobs: int) -> None:
     root = Path.cwd()
     on_gpu = (root / "params.yaml").is_file() and uses_cuda(read_params(root / "params.yaml"))
     places = (lambda: jobs) if jobs else (lambda: room(root, on_gpu=on_gpu))
-    SideBySide(places, None if on_gpu else WarmStages()).install()
+    # forks of what has PyTorch loaded are safe on Linux; macOS's own libraries do not take them
+    warm = WarmStages() if sys.platform == "linux" and not on_gpu else None
+    SideBySide(places, warm).install()
 
 
 def _hold() -> None:

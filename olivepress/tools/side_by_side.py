@@ -22,6 +22,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from olivepress.core import report
 from olivepress.tools.warm_stages import WarmStages
 
@@ -89,6 +91,7 @@ class SideBySide:
         forced = dict.fromkeys(stages, force)
         waiting = dict.fromkeys(stages)
         running: dict[Future, Stage] = {}
+        locks = _Locks(stages)
         changed: list[Stage] = []
         failed: list[Stage] = []
 
@@ -118,6 +121,7 @@ class SideBySide:
                     changed.append(found)
                 if force_downstream and (found or forced[stage]):
                     forced.update(dict.fromkeys(around[stage][1], True))
+        locks.put_in_order()
         if on_error != "ignore" and failed:
             _raise_error(None, *failed)
         return changed
@@ -196,6 +200,33 @@ class SideBySide:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+class _Locks:
+    """Leaves dvc.lock as one stage at a time does: what is new in it in the order of the run, whichever ended first."""
+
+    def __init__(self, stages: list["Stage"]) -> None:
+        self._planned: dict[Path, list[str]] = {}
+        for stage in stages:
+            if hasattr(stage.dvcfile, "_lockfile"):  # what `dvc add` tracks has a file of its own
+                self._planned.setdefault(Path(stage.dvcfile._lockfile.path), []).append(stage.name)
+        self._before = {place: set(self._stages(place)) for place in self._planned}
+
+    def put_in_order(self) -> None:
+        from dvc.utils.serialize import modify_yaml
+
+        for place, planned in self._planned.items():
+            new = [name for name in self._stages(place) if name not in self._before[place]]
+            wanted = [name for name in planned if name in new]
+            if new != wanted:
+                with modify_yaml(place) as lock:
+                    for name in wanted:
+                        lock["stages"][name] = lock["stages"].pop(name)
+
+    @staticmethod
+    def _stages(place: Path) -> list[str]:
+        text = place.read_bytes() if place.is_file() else b""
+        return list((yaml.load(text, yaml.CSafeLoader) or {}).get("stages", {}))
 
 
 def _alone(stage: "Stage") -> bool:

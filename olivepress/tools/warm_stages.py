@@ -29,6 +29,7 @@ class WarmStages:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["olivepress.tools.loaded"])
         self._starting = threading.Lock()
+        self._works = True
 
     def run(self, cmd: str, folder: Path, environment: dict[str, str], log: Path) -> int | None:
         """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
@@ -36,7 +37,7 @@ class WarmStages:
         It appends what it prints to ``log``. What would end it is blocked from its first moment (dvc_start.py): the
         server blocks it, which starts with the first, and its forks have that from it.
         """
-        words = shlex.split(cmd) if not SHELL & set(cmd) else []
+        words = shlex.split(cmd) if self._works and not SHELL & set(cmd) else []
         if words[:2] != ["python", "-m"] or words[2].removeprefix("stages.") not in STAGES:
             return None
         process = self._context.Process(target=_become, args=(words[2:], folder, environment, log.resolve()))
@@ -44,6 +45,9 @@ class WarmStages:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
             try:
                 process.start()
+            except (OSError, EOFError):  # no room for the server, or a TMPDIR too long for its socket
+                self._works = False
+                return None
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         process.join()

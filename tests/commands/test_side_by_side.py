@@ -137,7 +137,9 @@ def test_what_measures_speed_has_the_machine_for_itself(project: Project) -> Non
 
 
 def test_dvc_lock_and_the_cache_are_those_of_one_at_a_time(project: Project, tmp_path_factory) -> None:
-    project.stages(first={}, left={"needs": ["first"]}, right={"needs": ["first"]}, last={"needs": ["left", "right"]})
+    project.stages(
+        first={}, left={"needs": ["first"], "do": "long"}, right={"needs": ["first"]}, last={"needs": ["left", "right"]}
+    )
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(project.folder, other, dirs_exist_ok=True)
     assert run().status == 0
@@ -329,6 +331,16 @@ def test_stages_that_load_pytorch_find_it_loaded_and_are_processes_of_their_own(
             "bytecode": False,
         }
         assert sorted((warm.folder / f"logs/{name}.log").read_text().splitlines()) == ["printed", "to stderr"]
+
+
+def test_without_a_server_they_are_started_as_others_are(warm: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = warm.folder / ("d" * 120)  # more than a socket's path may have
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    warm_stages(warm, prepare="", quantize="")
+    outcome = run()
+    assert (outcome.status, set(outcome.ran)) == (0, {"prepare", "quantize"})
+    assert not eval((warm.folder / "prepare.out").read_text())["torch"]
 
 
 @pytest.mark.slow

@@ -65,6 +65,9 @@ def _become(words: list[str], folder: Path, environment: dict[str, str], log: Pa
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_dvc, daemon=True).start()
+    Path("/proc/self/comm").write_text(
+        words[0].removeprefix("stages.")
+    )  # for `ps` and `top`; its words are the server's
     sys.argv, sys.path[0] = words[:], ""
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)

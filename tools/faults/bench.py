@@ -67,8 +67,9 @@ class Run:
                 for child in psutil.Process(self.process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         words = child.cmdline()
-                        if f"stages.{name}" in words and "-m" in words and Path(words[0]).name.startswith("python"):
-                            return child
+                        started = f"stages.{name}" in words and "-m" in words
+                        if (started and Path(words[0]).name.startswith("python")) or child.name() == name:
+                            return child  # by a shell, or by olivepress/tools/warm_stages.py
             time.sleep(0.02)
         return None
 

@@ -1,6 +1,7 @@
 """The table of faults. A case does its harm, lifts it again, and says by Fault what does not hold."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,9 @@ def _stopped(bench: Bench, stage: str) -> str:
     with bench.edited(stage):
         run = bench.start("container", "--name", name, bench.image or "")
         try:
-            while f"-m stages.{stage} " not in docker(["docker", "top", name]).stdout:
+            # started by a shell, or by olivepress/tools/warm_stages.py
+            seen = re.compile(rf"-m stages\.{stage} |^ *\d+ +{stage} ", re.MULTILINE)
+            while not seen.search(docker(["docker", "top", name, "-eo", "pid,comm,args"]).stdout):
                 if run.process.poll() is not None:
                     raise Fault(f"the stage did not start: {run.said()[-300:]!r}")
                 time.sleep(0.05)

@@ -4,19 +4,22 @@ DVC runs one stage after another. Minutes go into their commands, during which D
 work (hashes, the cache, dvc.lock) is not made for threads. So each stage gets a thread, and one thread at a time has
 its turn in DVC's code; it hands it on while its stage's command runs. A stage starts once all that it needs have ended.
 
-A stage with ``meta: {alone: true}`` in dvc.yaml measures speed: it waits until no other runs, and none starts beside
-it.
+Two things are said under ``meta`` in dvc.yaml. ``alone: true``: it measures speed, so it waits until no other runs, and
+none starts beside it. ``processors: all``: it computes with every one, so it runs beside others, but not beside another
+such stage, and gives way to the others: to a thread that feeds a GPU, say.
 
 What DVC says of a stage goes to the runner (tools/run.py) as an event that names the stage, kind "dvc"; so does that it
 "ended" or "failed". What its command prints goes to its log.
 """
 
 import logging
+import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from pathlib import Path
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
 INTERRUPTED = 130  # the exit status of what is ended by SIGINT
+GIVES_WAY = 10  # of 19, `nice`'s
 
 
 class SideBySide:
@@ -97,14 +101,16 @@ class SideBySide:
 
         def work(stage: "Stage") -> "Stage | None":
             self._mine.stage = stage.addressing
+            if _takes_all(stage) and sys.platform == "linux":  # where a thread has a priority, and processes inherit it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GIVES_WAY)
             with self._in_turn(stage.repo):
                 return _reproduce_stage(stage, upstream=around[stage][0], force=forced[stage], **options)
 
-        with self._interrupts(), self._nobodys_turn(stages[0].repo), ThreadPoolExecutor(len(stages)) as threads:
+        with self._interrupts(), self._nobodys_turn(stages[0].repo):
             while True:
                 while stage := self._next(waiting, around, list(running.values())):
                     del waiting[stage]
-                    running[threads.submit(work, stage)] = stage
+                    running[_begun(work, stage)] = stage
                 if not running:
                     break
                 ended = wait(running, return_when=FIRST_COMPLETED).done.pop()
@@ -131,6 +137,8 @@ class SideBySide:
         if self._told_to_end or any(map(_alone, running)) or len(running) >= max(self._room(), 1):
             return None
         ready = [stage for stage in waiting if not any(s in waiting or s in running for s in around[stage][0])]
+        if any(map(_takes_all, running)):
+            ready = [stage for stage in ready if not _takes_all(stage)]
         ready.sort(key=_alone)
         return next((stage for stage in ready if not (running and _alone(stage))), None)
 
@@ -231,6 +239,24 @@ class _Locks:
 
 def _alone(stage: "Stage") -> bool:
     return bool((stage.meta or {}).get("alone"))
+
+
+def _takes_all(stage: "Stage") -> bool:
+    return (stage.meta or {}).get("processors") == "all"
+
+
+def _begun(function: Callable[["Stage"], Any], stage: "Stage") -> Future:
+    """``function`` on ``stage`` in a thread of its own: its priority is not for the next."""
+    future: Future = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(stage))
+        except BaseException as error:  # told where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=work).start()
+    return future
 
 
 def _why(error: BaseException) -> str:

@@ -47,6 +47,7 @@ def main(out, meet, do):
             raise PressError("data.jsonl:3: no prompt.")
         time.sleep({"wait": 60, "long": 4}.get(do, 0.3))
         scratch.write_text(out.stem)
+    Path(f"{out}.nice").write_text(str(os.nice(0)))
     Path(f"{out}.when").write_text(f"{began} {time.time()}")
 
 main()
@@ -134,6 +135,16 @@ def test_what_measures_speed_has_the_machine_for_itself(project: Project) -> Non
     )
     assert run().status == 0
     assert beside(project.spans()) == {frozenset("ab")}
+
+
+def test_of_those_that_take_every_processor_one_runs_at_a_time_and_gives_way(project: Project) -> None:
+    heavy = {"meta": {"processors": "all"}}
+    project.stages(a={**heavy, "meets": ["c"]}, b=heavy, c={"meets": ["a"]}, later={"needs": ["a"]})
+    assert run().status == 0
+    assert frozenset("ab") not in beside(project.spans())
+    assert frozenset("ac") in beside(project.spans())
+    nice = {path.name.partition(".")[0]: int(path.read_text()) for path in project.folder.glob("*.out.nice")}
+    assert nice == {"a": 10, "b": 10, "c": 0, "later": 0}
 
 
 def test_dvc_lock_and_the_cache_are_those_of_one_at_a_time(project: Project, tmp_path_factory) -> None:

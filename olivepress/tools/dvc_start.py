@@ -53,17 +53,20 @@ def main() -> int:
 def _side_by_side(jobs: int) -> None:
     from olivepress.core import stage  # for what it sets in the environment before PyTorch is loaded
     from olivepress.core.params import read_params, uses_cuda
+    from olivepress.core.providers import CPU
     from olivepress.tools.room import room
     from olivepress.tools.side_by_side import SideBySide
     from olivepress.tools.warm_stages import WarmStages
 
     del stage
     root = Path.cwd()
-    on_gpu = (root / "params.yaml").is_file() and uses_cuda(read_params(root / "params.yaml"))
+    params = read_params(root / "params.yaml") if (root / "params.yaml").is_file() else {"targets": {}}
+    on_gpu = bool(params["targets"]) and uses_cuda(params)
+    on_cpu = frozenset(name for name, target in params["targets"].items() if target["provider"] == CPU)
     places = (lambda: jobs) if jobs else (lambda: room(root, on_gpu=on_gpu))
     # forks of what has PyTorch loaded are safe on Linux; macOS's own libraries do not take them
     warm = WarmStages() if sys.platform == "linux" and not on_gpu else None
-    SideBySide(places, warm).install()
+    SideBySide(places, on_cpu, warm).install()
 
 
 def _hold() -> None:

@@ -5,8 +5,8 @@ work (hashes, the cache, dvc.lock) is not made for threads. So each stage gets a
 its turn in DVC's code; it hands it on while its stage's command runs. A stage starts once all that it needs have ended.
 
 Two things are said under ``meta`` in dvc.yaml. ``alone: true``: it measures speed, so it waits until no other runs, and
-none starts beside it. ``processors: all``: it computes with every one, so it runs beside others, but not beside another
-such stage, and gives way to the others: to a thread that feeds a GPU, say.
+none starts beside it. ``evaluates: TARGET``: of a target for a CPU it computes with every processor, so it runs beside
+others, but not beside another such stage, and gives way to the others: to a thread that feeds a GPU, say.
 
 What DVC says of a stage goes to the runner (tools/run.py) as an event that names the stage, kind "dvc"; so does that it
 "ended" or "failed". What its command prints goes to its log.
@@ -42,11 +42,15 @@ GIVES_WAY = 10  # of 19, `nice`'s
 class SideBySide:
     """Takes the place of how DVC 3.67 goes through stages and runs a stage's command.
 
-    room: how many stages may run at a time just now. warm: what starts stages in the place of a shell, where it can.
+    room: how many stages may run at a time just now. on_cpu: the targets that are for a CPU. warm: what starts stages
+    in the place of a shell, where it can.
     """
 
-    def __init__(self, room: Callable[[], int], warm: WarmStages | None = None) -> None:
+    def __init__(
+        self, room: Callable[[], int], on_cpu: frozenset[str] = frozenset(), warm: WarmStages | None = None
+    ) -> None:
         self._room = room
+        self._on_cpu = on_cpu
         self._warm = warm
         self._turn = threading.Lock()  # who has it holds DVC's lock of the project, too
         self._mine = threading.local()
@@ -101,7 +105,9 @@ class SideBySide:
 
         def work(stage: "Stage") -> "Stage | None":
             self._mine.stage = stage.addressing
-            if _takes_all(stage) and sys.platform == "linux":  # where a thread has a priority, and processes inherit it
+            if (
+                self._takes_all(stage) and sys.platform == "linux"
+            ):  # where a thread has a priority, and processes inherit it
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GIVES_WAY)
             with self._in_turn(stage.repo):
                 return _reproduce_stage(stage, upstream=around[stage][0], force=forced[stage], **options)
@@ -137,10 +143,13 @@ class SideBySide:
         if self._told_to_end or any(map(_alone, running)) or len(running) >= max(self._room(), 1):
             return None
         ready = [stage for stage in waiting if not any(s in waiting or s in running for s in around[stage][0])]
-        if any(map(_takes_all, running)):
-            ready = [stage for stage in ready if not _takes_all(stage)]
+        if any(map(self._takes_all, running)):
+            ready = [stage for stage in ready if not self._takes_all(stage)]
         ready.sort(key=_alone)
         return next((stage for stage in ready if not (running and _alone(stage))), None)
+
+    def _takes_all(self, stage: "Stage") -> bool:
+        return (stage.meta or {}).get("evaluates") in self._on_cpu
 
     @contextmanager
     def _in_turn(self, repo: "Repo") -> Iterator[None]:
@@ -239,10 +248,6 @@ class _Locks:
 
 def _alone(stage: "Stage") -> bool:
     return bool((stage.meta or {}).get("alone"))
-
-
-def _takes_all(stage: "Stage") -> bool:
-    return (stage.meta or {}).get("processors") == "all"
 
 
 def _begun(function: Callable[["Stage"], Any], stage: "Stage") -> Future:

@@ -138,8 +138,11 @@ def test_what_measures_speed_has_the_machine_for_itself(project: Project) -> Non
 
 
 def test_of_those_that_take_every_processor_one_runs_at_a_time_and_gives_way(project: Project) -> None:
-    heavy = {"meta": {"processors": "all"}}
-    project.stages(a={**heavy, "meets": ["c"]}, b=heavy, c={"meets": ["a"]}, later={"needs": ["a"]})
+    params = {name: {"device": "cpu"} for name in ("quantize", "finetune", "evaluate")}
+    params["targets"] = {"here": {"provider": "CPUExecutionProvider"}, "there": {"provider": "DmlExecutionProvider"}}
+    (project.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    heavy, other = {"meta": {"evaluates": "here"}}, {"meta": {"evaluates": "there"}}
+    project.stages(a={**heavy, "meets": ["c"]}, b=heavy, c={**other, "meets": ["a"]}, later={"needs": ["a"]})
     assert run().status == 0
     assert frozenset("ab") not in beside(project.spans())
     assert frozenset("ac") in beside(project.spans())

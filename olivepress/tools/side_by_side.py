@@ -67,7 +67,7 @@ class SideBySide:
 
         def noted_by_stage(tmp_dir: str, fs: Any, cmd: str, *rest: Any) -> AbstractContextManager[None]:
             """DVC's note of who reads and writes what: of one process it would be one entry for all stages."""
-            return noted(tmp_dir, fs, f"{cmd} ({self._mine.stage})", *rest)
+            return noted(tmp_dir, fs, f"{cmd} ({getattr(self._mine, 'stage', '')})", *rest)
 
         rwlock.rwlock = noted_by_stage
         reproduce._reproduce = self.reproduce
@@ -105,9 +105,7 @@ class SideBySide:
 
         def work(stage: "Stage") -> "Stage | None":
             self._mine.stage = stage.addressing
-            if (
-                self._takes_all(stage) and sys.platform == "linux"
-            ):  # where a thread has a priority, and processes inherit it
+            if self._takes_all(stage) and sys.platform == "linux":  # there threads have one, and hand it to processes
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), GIVES_WAY)
             with self._in_turn(stage.repo):
                 return _reproduce_stage(stage, upstream=around[stage][0], force=forced[stage], **options)
@@ -185,20 +183,20 @@ class SideBySide:
         """A command of a stage, as DVC runs it, but that what it prints goes to the stage's log."""
         from dvc.stage.exceptions import StageCmdFailedError
 
-        if self._told_to_end:
-            raise StageCmdFailedError(cmd, INTERRUPTED)
         stage = self._mine.stage
         path = report.log_path(stage)
         path.parent.mkdir(exist_ok=True)
         if stage not in self._logging:
             path.write_bytes(b"")
             self._logging.add(stage)
-        status = self._warm.run(cmd, Path(options["cwd"]), options["env"], path) if self._warm else None
-        if status is None:
+        status = None
+        if self._warm and not self._told_to_end:
+            status = self._warm.run(cmd, Path(options["cwd"]), options["env"], path, lambda: self._told_to_end)
+        if status is None and not self._told_to_end:
             with path.open("ab") as log:
                 self._start(executable, cmd, stdout=log, stderr=subprocess.STDOUT, **options)
-        elif status:
-            raise StageCmdFailedError(cmd, status)
+        elif status != 0:
+            raise StageCmdFailedError(cmd, status or INTERRUPTED)
 
     def _told(self, record: logging.LogRecord) -> bool:
         """A filter of DVC's messages: one about a stage goes to the runner, and no further."""

@@ -14,16 +14,17 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 
-STAGES = frozenset(
-    "auto_opt evaluate evaluate_base fetch finetune prepare quantize reference reference_base".split()  # noqa: SIM905
-)
+STAGES = "auto_opt evaluate evaluate_base fetch finetune prepare quantize reference reference_base"
+MODULES = [[f"stages.{name}"] for name in STAGES.split()]
 SHELL = frozenset('$`;&|<>(){}*?[]~#!\\"\n=')  # what a shell would make something of; "'" quotes for shlex as for it
 
 
 class WarmStages:
-    """Runs commands of dvc.yaml that are `python -m stages.NAME OPTIONS` for a NAME of STAGES."""
+    """Runs commands of dvc.yaml that are `python -m stages.NAME OPTIONS` with a NAME of STAGES."""
 
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -31,17 +32,21 @@ class WarmStages:
         self._starting = threading.Lock()
         self._works = True
 
-    def run(self, cmd: str, folder: Path, environment: dict[str, str], log: Path) -> int | None:
+    def run(
+        self, cmd: str, folder: Path, environment: dict[str, str], log: Path, told_to_end: Callable[[], bool]
+    ) -> int | None:
         """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
 
         It appends what it prints to ``log``. What would end it is blocked from its first moment (dvc_start.py): the
-        server blocks it, which starts with the first, and its forks have that from it.
+        server blocks it, which starts with the first, and its forks have that from it. ``told_to_end``: whether a
+        Ctrl-C came, also before there was a fork to get it.
         """
         words = shlex.split(cmd) if self._works and not SHELL & set(cmd) else []
-        if words[:2] != ["python", "-m"] or words[2].removeprefix("stages.") not in STAGES:
+        if words[:2] != ["python", "-m"] or words[2:3] not in MODULES:
             return None
         process = self._context.Process(target=_become, args=(words[2:], folder, environment, log.resolve()))
         with self._starting:
+            resource_tracker.ensure_running()  # which lets these signals through where it is not there yet
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
             try:
                 process.start()
@@ -50,6 +55,8 @@ class WarmStages:
                 return None
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if told_to_end():
+            os.kill(process.pid, signal.SIGINT)
         process.join()
         return process.exitcode
 
@@ -65,9 +72,7 @@ def _become(words: list[str], folder: Path, environment: dict[str, str], log: Pa
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_dvc, daemon=True).start()
-    Path("/proc/self/comm").write_text(
-        words[0].removeprefix("stages.")
-    )  # for `ps` and `top`; its words are the server's
+    Path("/proc/self/comm").write_text(words[0].removeprefix("stages."))  # what `ps -o comm` and `top` show
     sys.argv, sys.path[0] = words[:], ""
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)

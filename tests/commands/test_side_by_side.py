@@ -409,6 +409,23 @@ def test_they_end_with_dvc_and_bring_back_what_was_there(warm: Project, number: 
     assert not list(warm.folder.glob("*.partial"))
 
 
+@pytest.mark.slow
+def test_a_signal_while_pytorch_is_still_loaded_ends_the_stage_too(warm: Project) -> None:
+    warm_stages(warm, prepare="wait")
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (warm.folder / "said.txt").open("wb") as said:
+        process = subprocess.Popen([sys.executable, "-c", RUN], stdout=said, stderr=said)
+    signal.signal(signal.SIGINT, handler)
+    deadline = time.monotonic() + 60
+    while "prepare: running" not in (warm.folder / "said.txt").read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(50) == 130, "the stage itself waits for a minute"
+    assert "interrupted after" in (warm.folder / "said.txt").read_text()
+    assert not (warm.folder / "prepare.out").exists()
+
+
 def _folder(pid: str) -> Path | None:
     try:
         return Path(f"/proc/{pid}/cwd").readlink()

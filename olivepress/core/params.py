@@ -393,11 +393,12 @@ def exported_only(target: dict[str, Any]) -> bool:
     return bool(target.get("exported_only", target["provider"] in NEVER_RUN))
 
 
-def uses_cuda(params: dict[str, Any]) -> bool:
-    """Whether a stage of this profile computes on a CUDA device; ``params`` as params.yaml has them, checked."""
-    devices = [params[section]["device"] for section in ("quantize", "finetune", "evaluate")]
-    providers = [target["provider"] for target in params["targets"].values() if not exported_only(target)]
-    return any(device.startswith("cuda") for device in devices) or CUDA in providers
+def asks_for_cuda(params: dict[str, Any]) -> list[str]:
+    """The keys of what a stage computes on a CUDA device for; ``params`` as params.yaml has them, checked."""
+    parts = (part for part in ("quantize", "finetune", "evaluate") if params[part]["device"].startswith("cuda"))
+    targets = ((name, target) for name, target in params["targets"].items() if not exported_only(target))
+    providers = [f"targets.{name}.provider" for name, target in targets if target["provider"] == CUDA]
+    return [f"{part}.device" for part in parts] + providers
 
 
 def default_kv_cache(

@@ -16,8 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from olivepress.tools.held_back import held_back, hold_back
+
 OURS = "python -m stages."
-ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def main() -> int:
@@ -33,14 +34,10 @@ def main() -> int:
             return
         executable = shutil.which("bash") or executable  # dash, Debian's sh, lets all signals through as it starts
         if threading.current_thread() is threading.main_thread():
-            start(executable, cmd, preexec_fn=_hold, **kwargs)
+            start(executable, cmd, preexec_fn=hold_back, **kwargs)
             return
-        # no Python between fork and exec where other threads are; this one gets no signals anyhow
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        try:
+        with held_back():  # no Python between fork and exec where other threads are; this one gets no signals anyhow
             start(executable, cmd, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     run._run = held
     arguments = sys.argv[1:]
@@ -51,26 +48,20 @@ def main() -> int:
 
 
 def _side_by_side(jobs: int) -> None:
-    from olivepress.core import stage  # for what it sets in the environment before PyTorch is loaded
-    from olivepress.core.params import read_params, uses_cuda
+    from olivepress.core.params import asks_for_cuda, read_params
     from olivepress.core.providers import CPU
     from olivepress.tools.room import room
     from olivepress.tools.side_by_side import SideBySide
     from olivepress.tools.warm_stages import WarmStages
 
-    del stage
     root = Path.cwd()
     params = read_params(root / "params.yaml") if (root / "params.yaml").is_file() else {"targets": {}}
-    on_gpu = bool(params["targets"]) and uses_cuda(params)
+    on_gpu = bool(params["targets"] and asks_for_cuda(params))
     on_cpu = frozenset(name for name, target in params["targets"].items() if target["provider"] == CPU)
     places = (lambda: jobs) if jobs else (lambda: room(root, on_gpu=on_gpu))
     # forks of what has PyTorch loaded are safe on Linux; macOS's own libraries do not take them
     warm = WarmStages() if sys.platform == "linux" and not on_gpu else None
     SideBySide(places, on_cpu, warm).install()
-
-
-def _hold() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 if __name__ == "__main__":

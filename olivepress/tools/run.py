@@ -313,9 +313,7 @@ class Stages:
         Side by side it is of none: what is said of a stage is an event.
         """
         stage = "" if self._side_by_side else next(iter(self._running), "")
-        if SKIPPED.match(text) or CACHED.match(text) or RUNNING.match(text):
-            self._done(stage)
-        if self._begins(text):
+        if self._begins(text, stage):
             return
         if SAVED.match(text):
             self._done(stage)
@@ -328,17 +326,22 @@ class Stages:
         elif not CHATTER.match(text) and not (self._side_by_side and FAILED.match(text)):
             self._screen.say(text)
 
-    def _begins(self, text: str) -> bool:
-        """Whether DVC says that it comes to a stage, which is shown."""
-        if match := SKIPPED.match(text):
-            self._pass_over(match[1], self.outcome.unchanged, "unchanged")
-        elif match := CACHED.match(text):
-            self._pass_over(match[1], self.outcome.cached, "from the cache")
-        elif match := RUNNING.match(text):
-            head = self._next(match[1])
-            self._running[match[1]] = head, time.monotonic()
+    def _begins(self, text: str, before: str = "") -> bool:
+        """Whether DVC says that it comes to a stage, which is shown; ``before``: the one that has ended then."""
+        found = next(filter(None, (words.match(text) for words in (SKIPPED, CACHED, RUNNING))), None)
+        if found is None:
+            return False
+        self._done(before)
+        stage = found[1]
+        if found.re is SKIPPED:
+            self._pass_over(stage, self.outcome.unchanged, "unchanged")
+        elif found.re is CACHED:
+            self._pass_over(stage, self.outcome.cached, "from the cache")
+        else:
+            head = self._next(stage)
+            self._running[stage] = head, time.monotonic()
             self._screen.start(head)
-        return bool(match)
+        return True
 
     def _event(self, event: dict[str, Any]) -> None:
         stage, kind = event["stage"], event["kind"]

@@ -90,6 +90,7 @@ class SideBySide:
         Where one fails, what runs beside it goes on to its end and is kept. Nothing else starts then, or with
         ``on_error`` "keep-going" nothing that needs it. ReproductionError at the end.
         """
+        from dvc.logger import _iter_causes
         from dvc.repo.reproduce import _get_upstream_downstream_nodes, _raise_error, _reproduce_stage, handle_error
 
         if not stages:
@@ -120,7 +121,7 @@ class SideBySide:
                 ended = wait(running, return_when=FIRST_COMPLETED).done.pop()
                 stage = running.pop(ended)
                 if error := ended.exception():
-                    report.emit("failed", stage=stage.addressing, text=_why(error))
+                    report.emit("failed", stage=stage.addressing, text=": ".join(_iter_causes(error)))
                     failed.append(stage)
                     skipped = list(waiting) if on_error == "fail" else handle_error(graph, on_error, error, stage)
                     for other in skipped:
@@ -138,13 +139,15 @@ class SideBySide:
 
     def _next(self, waiting: dict["Stage", None], around: dict["Stage", Any], running: list["Stage"]) -> "Stage | None":
         """One of ``waiting`` that may start now; what has to be alone comes last."""
-        if self._told_to_end or any(map(_alone, running)) or len(running) >= max(self._room(), 1):
+        if self._told_to_end or any(map(_alone, running)):
             return None
         ready = [stage for stage in waiting if not any(s in waiting or s in running for s in around[stage][0])]
         if any(map(self._takes_all, running)):
             ready = [stage for stage in ready if not self._takes_all(stage)]
-        ready.sort(key=_alone)
-        return next((stage for stage in ready if not (running and _alone(stage))), None)
+        if not running:
+            return min(ready, key=_alone, default=None)
+        beside = next((stage for stage in ready if not _alone(stage)), None)
+        return beside if beside and len(running) < self._room() else None
 
     def _takes_all(self, stage: "Stage") -> bool:
         return (stage.meta or {}).get("evaluates") in self._on_cpu
@@ -260,12 +263,3 @@ def _begun(function: Callable[["Stage"], Any], stage: "Stage") -> Future:
 
     threading.Thread(target=work).start()
     return future
-
-
-def _why(error: BaseException) -> str:
-    causes = []
-    one: BaseException | None = error
-    while one is not None:
-        causes.append(str(one))
-        one = one.__cause__
-    return ": ".join(causes)

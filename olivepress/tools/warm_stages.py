@@ -18,8 +18,11 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from pathlib import Path
 
+import olivepress.core.stage  # noqa: F401 - for what it sets in the environment before PyTorch is loaded
+from olivepress.tools.held_back import held_back
+
 STAGES = "auto_opt evaluate evaluate_base fetch finetune prepare quantize reference reference_base"
-MODULES = [[f"stages.{name}"] for name in STAGES.split()]
+MODULES = {f"stages.{name}" for name in STAGES.split()}
 SHELL = frozenset('$`;&|<>(){}*?[]~#!\\"\n=')  # what a shell would make something of; "'" quotes for shlex as for it
 
 
@@ -37,24 +40,22 @@ class WarmStages:
     ) -> int | None:
         """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
 
-        It appends what it prints to ``log``. What would end it is blocked from its first moment (dvc_start.py): the
+        It appends what it prints to ``log``. What would end it is blocked from its first moment (held_back.py): the
         server blocks it, which starts with the first, and its forks have that from it. ``told_to_end``: whether a
         Ctrl-C came, also before there was a fork to get it.
         """
         words = shlex.split(cmd) if self._works and not SHELL & set(cmd) else []
-        if words[:2] != ["python", "-m"] or words[2:3] not in MODULES:
+        if len(words) < 3 or words[:2] != ["python", "-m"] or words[2] not in MODULES:
             return None
         process = self._context.Process(target=_become, args=(words[2:], folder, environment, log.resolve()))
         with self._starting:
             resource_tracker.ensure_running()  # which lets these signals through where it is not there yet
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
             try:
-                process.start()
+                with held_back():
+                    process.start()
             except (OSError, EOFError):  # no room for the server, or a TMPDIR too long for its socket
                 self._works = False
                 return None
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if told_to_end():
             os.kill(process.pid, signal.SIGINT)
         process.join()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from processes import begin, folder_of
 
 from olivepress.core import report
 from olivepress.tools.interrupted import Before
@@ -79,13 +80,8 @@ class Project:
 
 
 @pytest.fixture
-def project(empty_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    shutil.copytree(empty_project, tmp_path, dirs_exist_ok=True)
-    found = Project(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "none"))
-    return found
+def project(dvc_folder: Path) -> Project:
+    return Project(dvc_folder)
 
 
 @pytest.fixture(scope="session")
@@ -228,10 +224,7 @@ def test_by_hand_everything_is_printed_as_it_comes(project: Project) -> None:
 def started(project: Project, command: list[str]) -> subprocess.Popen:
     """The second run of a project after a run: its stage slow, waiting in its middle."""
     project.stages(first="", slow="wait")
-    # An ignored SIGINT (a test run in the background of a shell) would be inherited, a handler is not.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    signal.signal(signal.SIGINT, handler)
+    process = begin(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 60
     while not (project.folder / "waiting").exists():
         assert process.poll() is None, process.stdout.read()
@@ -243,19 +236,12 @@ def started(project: Project, command: list[str]) -> subprocess.Popen:
 def left_clean(project: Project) -> None:
     """The stage has ended, its earlier output is back, and no lock is held."""
     found = subprocess.run(["pgrep", "-f", f"{project.folder}|a_stage.py"], capture_output=True, text=True, check=False)
-    alive = [pid for pid in found.stdout.split() if _folder(pid) == project.folder]
+    alive = [pid for pid in found.stdout.split() if folder_of(pid) == project.folder]
     assert not alive
     assert (project.folder / "slow.out").read_text() == "whole"
     assert not list(project.folder.glob("*.partial"))
     lock = project.folder / ".dvc/tmp/rwlock"
     assert not lock.is_file() or json.loads(lock.read_text()) in ({}, {"read": {}, "write": {}})
-
-
-def _folder(pid: str) -> Path | None:
-    try:
-        return Path(f"/proc/{pid}/cwd").readlink()
-    except OSError:
-        return None
 
 
 RUN = "from olivepress.tools.run import *; sys.exit(repro([], count([]), screen().__enter__(), {jobs}).status)"

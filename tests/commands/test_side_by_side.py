@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from processes import begin, folder_of
 
 from olivepress.tools import room
 from olivepress.tools.run import Outcome, count, repro
@@ -86,12 +87,8 @@ class Project:
 
 
 @pytest.fixture
-def project(empty_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    shutil.copytree(empty_project, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "none"))
-    return Project(tmp_path)
+def project(dvc_folder: Path) -> Project:
+    return Project(dvc_folder)
 
 
 def run(*arguments: str, jobs: int = 3) -> Outcome:
@@ -227,9 +224,7 @@ def test_a_signal_ends_all_that_runs_and_brings_back_what_was_there(project: Pro
     for path in project.folder.glob("*.began"):
         path.unlink()
     project.stages(a={"do": "wait"}, b={"do": "wait"}, c={"needs": ["a"]})
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # an ignored one would be inherited
-    process = subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    signal.signal(signal.SIGINT, handler)
+    process = begin([sys.executable, "-c", RUN], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 60
     while not all((project.folder / f"{name}.out.began").exists() for name in "ab"):
         assert process.poll() is None, process.stdout.read()
@@ -362,21 +357,16 @@ def test_they_fail_as_others_do(warm: Project, capfd: pytest.CaptureFixture) -> 
     warm_stages(warm, prepare="", quantize="")
     assert run().status == 0
     kept = (warm.folder / "prepare.out").read_text()
-    said = {
-        "refuse": "data.jsonl:3: no prompt.",
-        "crash": "RuntimeError: boom",
-        "die": "killed by signal 9, as the system does where memory runs out",
-    }
     warm_stages(warm, prepare="refuse", quantize="crash")
     outcome = run("--keep-going")
     assert (outcome.status, set(outcome.failed)) == (255, {"prepare", "quantize"})
     shown = capfd.readouterr().out
-    assert f"prepare: {said['refuse']}" in shown and f"quantize: {said['crash']}" in shown
+    assert "prepare: data.jsonl:3: no prompt." in shown and "quantize: RuntimeError: boom" in shown
     assert "Traceback" in (warm.folder / "logs/quantize.log").read_text()
     assert (warm.folder / "prepare.out").read_text() == kept
     warm_stages(warm, prepare="die", quantize="")
     assert set(run().failed) == {"prepare"}
-    assert f"prepare: {said['die']}" in capfd.readouterr().out
+    assert "prepare: killed by signal 9, as the system does where memory runs out" in capfd.readouterr().out
     assert (warm.folder / "prepare.out").read_text() == kept, "brought back by the runner"
 
 
@@ -388,13 +378,11 @@ def test_they_end_with_dvc_and_bring_back_what_was_there(warm: Project, number: 
     kept = (warm.folder / "prepare.out").read_text()
     (warm.folder / "prepare.out.began").unlink()
     warm_stages(warm, prepare="wait")
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "olivepress.tools.dvc_start", "--jobs", "2", "repro"]
     if number == signal.SIGINT:
         command = [sys.executable, "-c", RUN]
     with (warm.folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-    signal.signal(signal.SIGINT, handler)
+        process = begin(command, stdout=said, stderr=said)
     deadline = time.monotonic() + 60
     while not (warm.folder / "prepare.out.began").exists():
         assert process.poll() is None, (warm.folder / "said.txt").read_text()
@@ -402,7 +390,9 @@ def test_they_end_with_dvc_and_bring_back_what_was_there(warm: Project, number: 
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(60) == status
-    while alive := [pid for pid in map(str, psutil.pids()) if _folder(pid) == warm.folder and pid != str(os.getpid())]:
+    while alive := [
+        pid for pid in map(str, psutil.pids()) if folder_of(pid) == warm.folder and pid != str(os.getpid())
+    ]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.1)
     assert (warm.folder / "prepare.out").read_text() == kept
@@ -412,10 +402,8 @@ def test_they_end_with_dvc_and_bring_back_what_was_there(warm: Project, number: 
 @pytest.mark.slow
 def test_a_signal_while_pytorch_is_still_loaded_ends_the_stage_too(warm: Project) -> None:
     warm_stages(warm, prepare="wait")
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (warm.folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen([sys.executable, "-c", RUN], stdout=said, stderr=said)
-    signal.signal(signal.SIGINT, handler)
+        process = begin([sys.executable, "-c", RUN], stdout=said, stderr=said)
     deadline = time.monotonic() + 60
     while "prepare: running" not in (warm.folder / "said.txt").read_text():
         assert process.poll() is None and time.monotonic() < deadline
@@ -424,10 +412,3 @@ def test_a_signal_while_pytorch_is_still_loaded_ends_the_stage_too(warm: Project
     assert process.wait(50) == 130, "the stage itself waits for a minute"
     assert "interrupted after" in (warm.folder / "said.txt").read_text()
     assert not (warm.folder / "prepare.out").exists()
-
-
-def _folder(pid: str) -> Path | None:
-    try:
-        return Path(f"/proc/{pid}/cwd").readlink()
-    except OSError:
-        return None

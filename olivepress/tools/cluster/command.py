@@ -6,7 +6,7 @@ from typing import Any
 import click
 import yaml
 
-from olivepress.core.params import read_params, uses_cuda
+from olivepress.core.params import asks_for_cuda, read_params
 from olivepress.core.report import note
 from olivepress.tools.cluster import groups as made
 from olivepress.tools.cluster.work import check, reproduce, take
@@ -27,7 +27,7 @@ def ray(address: str | None, workers: int, cpus: float | None, gpus: float | Non
     root = Path.cwd()
     params = read_params(root / "params.yaml")
     cpus = cpus or params["cpu"]["threads"] or 1
-    gpus = int(uses_cuda(params)) if gpus is None else gpus
+    gpus = int(bool(asks_for_cuda(params))) if gpus is None else gpus
     every = made.groups(root)
     if dry_run:
         ray_engine.tasks(every, cpus, gpus)

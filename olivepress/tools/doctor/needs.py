@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from olivepress.core import checkpoint
-from olivepress.core.params import exported_only, ships_operators
-from olivepress.core.providers import CUDA
+from olivepress.core.params import asks_for_cuda, exported_only, ships_operators
 from olivepress.fetch.sources import HUB
 from olivepress.tools.doctor.facts import GIB
 
@@ -36,12 +35,10 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     The sizes are what the weights alone take: a run needs more, never less.
     """
     source = params["model"]["source"]
-    devices = {f"{part}.device": params[part]["device"] for part in ("quantize", "finetune", "evaluate")}
+    devices = {f"{part}.device": params[part]["device"] for part in ("finetune", "evaluate")}
     dtypes = {f"{part}.device": params[part]["dtype"] for part in ("finetune", "evaluate")}
     providers = {name: target["provider"] for name, target in params["targets"].items() if not exported_only(target)}
     bits = params["quantize"]["bits"]
-    cuda = [key for key, device in devices.items() if device.startswith("cuda")]
-    cuda += [f"targets.{name}.provider" for name, provider in providers.items() if provider == CUDA]
     parameters, weights = _model_size(root, source)
 
     def resident(on_gpu: bool) -> int | None:
@@ -59,7 +56,7 @@ def read_needs(root: Path, params: dict[str, Any]) -> Needs:
     return Needs(
         model=source,
         weights=weights,
-        cuda=tuple(cuda),
+        cuda=tuple(asks_for_cuda(params)),
         providers=providers,
         lora_operator=tuple(name for name, target in params["targets"].items() if ships_operators(target)),
         gpu_memory=on_gpu + GPU_OVERHEAD if on_gpu else None,

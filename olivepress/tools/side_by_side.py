@@ -6,7 +6,8 @@ its turn in DVC's code; it hands it on while its stage's command runs. A stage s
 
 Two things are said under ``meta`` in dvc.yaml. ``alone: true``: it measures speed, so it waits until no other runs, and
 none starts beside it. ``evaluates: TARGET``: of a target for a CPU it computes with every processor, so it runs beside
-others, but not beside another such stage, and gives way to the others: to a thread that feeds a GPU, say.
+others, but not beside another such stage, and gives way to the others: to a thread that feeds a GPU, say. As these take
+turns they are what the run waits for in the end, so a stage that more of them need starts before one that fewer need.
 
 What DVC says of a stage goes to the runner (tools/run.py) as an event that names the stage, kind "dvc"; so does that it
 "ended" or "failed". What its command prints goes to its log.
@@ -98,7 +99,7 @@ class SideBySide:
         stages[0].repo.lock._wait = True  # of what has run for minutes nothing is lost for a `dvc status` meanwhile
         around = {stage: _get_upstream_downstream_nodes(graph, stage) for stage in stages}
         forced = dict.fromkeys(stages, force)
-        waiting = dict.fromkeys(stages)
+        waiting = dict.fromkeys(self._most_waited_for_first(stages, graph))
         running: dict[Future, Stage] = {}
         locks = _Locks(stages)
         changed: list[Stage] = []
@@ -148,6 +149,15 @@ class SideBySide:
             return min(ready, key=_alone, default=None)
         beside = next((stage for stage in ready if not _alone(stage)), None)
         return beside if beside and len(running) < self._room() else None
+
+    def _most_waited_for_first(self, stages: list["Stage"], graph: "DiGraph | None") -> list["Stage"]:
+        """By how many stages that go one at a time need each; otherwise in their order."""
+        if graph is None:
+            return stages
+        from networkx import ancestors  # in DVC's graph a stage points to those that it needs
+
+        needed_by = {stage: sum(map(self._takes_all, ancestors(graph, stage))) for stage in stages if stage in graph}
+        return sorted(stages, key=lambda stage: -needed_by.get(stage, 0))
 
     def _takes_all(self, stage: "Stage") -> bool:
         return (stage.meta or {}).get("evaluates") in self._on_cpu

@@ -74,6 +74,14 @@ class Project:
             }
         (self.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": found}, sort_keys=False))
 
+    def evaluations(self, on_cpu: str, elsewhere: str) -> tuple[dict[str, Any], ...]:
+        """What stages say that evaluate a target for a CPU, and one for another device."""
+        params = {name: {"device": "cpu"} for name in ("quantize", "finetune", "evaluate")}
+        providers = {on_cpu: "CPUExecutionProvider", elsewhere: "DmlExecutionProvider"}
+        params["targets"] = {target: {"provider": provider} for target, provider in providers.items()}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
+        return tuple({"meta": {"evaluates": target}} for target in providers)
+
     def spans(self) -> dict[str, tuple[float, float]]:
         """When each stage began and ended."""
         found = {}
@@ -135,16 +143,32 @@ def test_what_measures_speed_has_the_machine_for_itself(project: Project) -> Non
 
 
 def test_of_those_that_take_every_processor_one_runs_at_a_time_and_gives_way(project: Project) -> None:
-    params = {name: {"device": "cpu"} for name in ("quantize", "finetune", "evaluate")}
-    params["targets"] = {"here": {"provider": "CPUExecutionProvider"}, "there": {"provider": "DmlExecutionProvider"}}
-    (project.folder / "params.yaml").write_text(yaml.safe_dump(params))
-    heavy, other = {"meta": {"evaluates": "here"}}, {"meta": {"evaluates": "there"}}
+    heavy, other = project.evaluations("here", "there")
     project.stages(a={**heavy, "meets": ["c"]}, b=heavy, c={**other, "meets": ["a"]}, later={"needs": ["a"]})
     assert run().status == 0
     assert frozenset("ab") not in beside(project.spans())
     assert frozenset("ac") in beside(project.spans())
     nice = {path.name.partition(".")[0]: int(path.read_text()) for path in project.folder.glob("*.out.nice")}
     assert nice == {"a": 10, "b": 10, "c": 0, "later": 0}
+
+
+def test_what_more_of_those_need_starts_first(project: Project) -> None:
+    heavy, other = project.evaluations("here", "there")
+    project.stages(
+        a={},
+        b={},
+        c={},
+        for_another_device={**other, "needs": ["a"]},
+        for_one={},
+        for_two={},
+        base={**heavy, "needs": ["for_two"]},
+        adapted={**heavy, "needs": ["base", "for_one"]},
+    )
+    assert run(jobs=2).status == 0
+    began = {name: span[0] for name, span in project.spans().items()}
+    first = min(began[name] for name in "abc")
+    assert began["for_two"] < first
+    assert began["for_one"] < min(began["b"], began["c"])
 
 
 def test_dvc_lock_and_the_cache_are_those_of_one_at_a_time(project: Project, tmp_path_factory) -> None:

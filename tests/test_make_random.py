@@ -103,3 +103,21 @@ def test_nothing_is_overwritten_and_a_bad_configuration_is_explained(tmp_path):
         assert result.exit_code != 0
         assert message in result.output
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("vocabulary", [1000, 32064])
+def test_a_text_has_about_as_many_tokens_as_a_trained_model_makes_of_it(tmp_path, vocabulary):
+    """Other texts than those that the merges were learnt from: English has four bytes or so to a token of 32,064."""
+    import transformers
+
+    settings = {"model_type": "phi3" if vocabulary > 32010 else "llama", "vocab_size": vocabulary, "eos_token_id": 5}
+    make_random.write_tokenizer(settings, tmp_path, None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    lines = (make_random.TEXT.parent / "general.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [value for line in lines for value in json.loads(line).values()]
+    encoded = [tokenizer.encode(text) for text in texts]
+    assert [tokenizer.decode(ids) for ids in encoded] == texts
+    share = sum(map(len, encoded)) / sum(len(text.encode()) for text in texts)
+    assert 1 / 5 < share < (1 / 3 if vocabulary > 32010 else 1 / 2)
+    assert len(tokenizer) == vocabulary
+    assert tokenizer.convert_tokens_to_ids("<|endoftext|>") == (32000 if vocabulary > 32010 else 5)

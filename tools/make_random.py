@@ -16,6 +16,7 @@ import click
 
 PRESETS = {path.stem: path for path in sorted((Path(__file__).parent / "random-configs").glob("*.json"))}
 SHARD_BYTES = 2 << 30
+TEXT = Path(__file__).parents[1] / "data/calibration.jsonl"  # articles: what the tokenizer's merges are learnt from
 CHUNK = 1 << 22  # weights drawn by one thread at a time, each chunk from a seed of its own
 NORM_SPREAD = 0.2  # norms are about 1 and differ, so that channels do
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -156,7 +157,7 @@ def draw(name: str, shape: tuple[int, ...], std: float, seed: int, pool: ThreadP
 
 
 def write_tokenizer(settings: dict[str, Any], out: Path, source: Path | None) -> None:
-    """Copy ``source``'s tokenizer, or make one in which every byte is a token; no id may reach ``vocab_size``."""
+    """Copy ``source``'s tokenizer, or make one; no id may reach ``vocab_size``."""
     if source is None:
         make_tokenizer(settings["vocab_size"], special_tokens(settings), out)
     else:
@@ -188,17 +189,35 @@ def special_tokens(settings: dict[str, Any]) -> dict[str, int]:
     return {"<|endoftext|>": end, **{token: vocabulary - 3 + n for n, token in enumerate(others)}}
 
 
+def learnt_merges(most: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """At most ``most`` tokens, all bytes first, and the merges that make the others of pairs that TEXT has twice."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    texts = (json.loads(line)["text"] for line in TEXT.read_text(encoding="utf-8").splitlines())
+    trainer = trainers.BpeTrainer(vocab_size=most, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    model = json.loads(learner.to_str())["model"]
+    return sorted(model["vocab"], key=model["vocab"].get), [tuple(merge) for merge in model["merges"]]
+
+
 def make_tokenizer(vocabulary: int, special: dict[str, int], out: Path) -> None:
-    """Byte-level BPE without merges: every byte is a token, and words that no text contains fill the vocabulary."""
+    """Byte-level BPE with the merges of TEXT, and words that no text contains to fill the vocabulary.
+
+    So a text has about as many tokens as a trained model's tokenizer makes of it, and takes as long as it takes there.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     names = {number: token for token, number in special.items()}
-    alphabet = iter(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokens, merges = learnt_merges(vocabulary - len(special))
+    words = iter(tokens)
     for number in range(vocabulary):
         if number not in names:
-            names[number] = next(alphabet, f"\u0120word{number}")
-    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in sorted(names.items())}, merges=[]))
+            names[number] = next(words, f"\u0120word{number}")
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in sorted(names.items())}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(special))

@@ -44,17 +44,20 @@ class Ours:
     embedding: str = "int8"
     algorithm: str = "awq"
     bits: int = 4
+    distill_steps: int = 0
 
     @property
     def checkpoint(self) -> str:
         """The name of its quantized checkpoint, which others may share."""
         mixed = f"-average-{self.average}" if self.average else ""
-        return f"{self.algorithm}-{self.bits}-{self.group}{mixed}{'' if self.zero_point else '-symmetric'}"
+        distilled = f"-distilled-{self.distill_steps}" if self.distill_steps else ""
+        return f"{self.algorithm}-{self.bits}-{self.group}{mixed}{'' if self.zero_point else '-symmetric'}{distilled}"
 
 
 MIXED = {"head": "mixed", "embedding": "mixed"}
 OURS = {
     "mixed 5.1, head mixed": Ours(64, average=5.1, **MIXED),
+    "mixed 5.1, head mixed, distilled": Ours(64, average=5.1, distill_steps=64, **MIXED),
     "awq-64": Ours(64),
     "awq-64, head mixed": Ours(64, **MIXED),
     "mixed 4.6, head mixed": Ours(64, average=4.6, **MIXED),
@@ -181,6 +184,7 @@ def ours(work: Path, only: tuple[str, ...]) -> None:
         scratch = [f"--{kind}={work / f'scratch-{kind}.json'}" for kind in ("quality", "cost")]
         settings = [f"--base={work / 'float'}", f"--algorithm={case.algorithm}", f"--bits={case.bits}"]
         settings += [f"--group-size={case.group}", f"--average-bits={case.average}"]
+        settings += [f"--distill-steps={case.distill_steps}"]
         settings += ["--zero-point" if case.zero_point else "--no-zero-point"]
         stored = [f"--model={checkpoint}", f"--lm-head={case.head}", f"--embedding={case.embedding}"]
         runs = [(quantize.main, checkpoint, [*settings, *CALIBRATION]), (auto_opt.main, folder, stored)]

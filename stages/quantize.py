@@ -34,6 +34,12 @@ from olivepress.quantize.olive import PASSES, quantize_olive
     default=0,
     help="Mixed precision: bits a weight, scales counted, spent where layers lose most.  [default: all alike]",
 )
+@click.option(
+    "--distill-steps",
+    type=click.IntRange(0),
+    default=0,
+    help="Steps that train scales and norms to predict what the float model predicts; not with --exact.",
+)
 @click.option("--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq and gptq.')
 @click.option("--samples", type=click.IntRange(1), default=128, help="Calibration sequences.")
 @click.option("--sequence-length", type=click.IntRange(16), default=512, help="Tokens in each.")
@@ -52,6 +58,7 @@ def main(
     zero_point: bool,
     exact: bool,
     average_bits: float,
+    distill_steps: int,
     calibration_data: Path,
     samples: int,
     sequence_length: int,
@@ -71,6 +78,8 @@ def main(
         raise PressError(
             "quantize.average_bits: gives 8 bits to some layers, 4 to the others: set bits 4, and no exact."
         )
+    if distill_steps and algorithm == "awq" and exact:
+        raise PressError("quantize.distill_steps: trains what AutoAWQ wrote, so its bytes are no more: set no exact.")
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # AutoAWQ and Olive take any GPU they see
     need_memory(sum(info.nbytes for info in before.values()), f"{base}, whose weights are quantized in memory,")
@@ -93,6 +102,11 @@ def main(
             quantize_awq(base, scratch, device=device, exact=exact, **common)
         else:
             quantize_olive(base, scratch, algorithm=algorithm, bits=int(bits), **common)
+        if distill_steps:
+            from olivepress.quantize.distillation import distill  # loads torch
+
+            settings = {"device": device, "trust_remote_code": trust_remote_code}
+            trained = distill(base, scratch, blocks=blocks, steps=distill_steps, seed=seed, **settings)
         checkpoint.carry_licence(base, scratch)
         checkpoint.forget_offline(scratch)
     after = checkpoint.tensors(out)
@@ -110,6 +124,7 @@ def main(
             "quantized_layers": len(quantized),
             "bits_per_quantized_weight": round(8 * packed / weights, 3),
             "bits_per_weight": round(8 * sizes["quantized"] / sum(info.count for info in before.values()), 3),
+            **({"distillation_kl_divergence": trained} if distill_steps else {}),
         },
     )
 

@@ -139,6 +139,7 @@ def test_every_profile_fits(tmp_path):
         ("targets.cpu-int4.kv_cache", "float16"),
         ("targets.cpu-int4.kv_cache", "float32"),
         ("quantize.average_bits", 0),
+        ("quantize.distill_steps", 0),
         ("thresholds.min_finetuning_gain", -1),
         ("quantize.seed", 2**32 - 1),
     ],
@@ -420,6 +421,8 @@ def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
         ("quantize.average_bits", 4.5, "found 4.5, expected 0 or at least 4.625: so many 4 bits in groups of 32 take"),
         ("quantize.average_bits", -1, "at least 0"),
         ("quantize.average_bits", "4.5", "expected a finite number"),
+        ("quantize.distill_steps", -1, "at least 0"),
+        ("quantize.distill_steps", 1.5, "expected a whole number"),
         ("targets.cpu-int4.activations", "int4", "expected float32, float16, bfloat16 or int8"),
         ("targets.cpu-int4.lora_operator", 1, "found 1, expected true, false or both"),
         ("targets.cpu-int4.lora_operator", "all", "found the text 'all', expected true, false or both"),
@@ -627,9 +630,12 @@ def test_a_value_that_does_not_fit(write, key, value, said):
     assert key.rpartition(".")[0] in message or "model.watch" in message
 
 
-def test_mixed_precision_writes_no_bytes_of_autoawqs(write):
-    path = write(put("quantize.average_bits", 5), put("quantize.exact", True))
-    assert "quantize.exact: found true with average_bits, expected false" in refused(path)
+@pytest.mark.parametrize(("setting", "value"), [("average_bits", 5), ("distill_steps", 64)])
+def test_what_writes_no_bytes_of_autoawqs(write, setting, value):
+    path = write(put(f"quantize.{setting}", value), put("quantize.exact", True))
+    assert f"quantize.exact: found true with {setting}, expected false" in refused(path)
+    other = write(put(f"quantize.{setting}", value), put("quantize.exact", True), put("quantize.algorithm", "kquant"))
+    assert load_params(other)
 
 
 def test_the_line_is_that_of_the_key(write, good):

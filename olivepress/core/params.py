@@ -371,6 +371,7 @@ class Quantize(Section):
     zero_point: bool
     exact: bool
     average_bits: Annotated[float, Field(ge=0, le=16)] = 0  # 0: no mixed precision
+    distill_steps: Annotated[int, Field(ge=0, le=10**6)] = 0  # 0: scales stay as the algorithm found them
     calibration_data: InputPath
     samples: Annotated[int, Field(ge=1, le=10**6)]
     sequence_length: Annotated[int, Field(ge=16, le=2**20)]
@@ -597,6 +598,8 @@ def _quantize(quantize: dict[str, Any]) -> Iterator[tuple[Key, str]]:
         yield ("quantize", "bits"), "found 8, expected 4: awq packs 4 bits. Use rtn, gptq or kquant for 8."
     if average and algorithm == "awq" and quantize.get("exact") is True:
         yield ("quantize", "exact"), "found true with average_bits, expected false: AutoAWQ has one format for all."
+    if quantize.get("distill_steps") and algorithm == "awq" and quantize.get("exact") is True:
+        yield ("quantize", "exact"), "found true with distill_steps, expected false: it trains what AutoAWQ wrote."
     group, zero_point = quantize.get("group_size"), quantize.get("zero_point")
     if average and isinstance(average, int | float) and isinstance(group, int) and group > 0:
         least = 4 + (16 + (4 if zero_point is True else 0)) / group

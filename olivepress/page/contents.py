@@ -198,6 +198,8 @@ def origin(results: Results) -> Origin:
     parts = [quantize["algorithm"], f"{quantize['bits']} bits in groups of {quantize['group_size']}"]
     if quantize.get("average_bits"):
         parts.append(f"more for some layers: {quantize['average_bits']} bits on the average")
+    if steps := quantize.get("distill_steps"):
+        parts.append(f"scales trained for {steps} steps")
     parts.append("a zero point" if quantize["zero_point"] else "no zero point")
     facts.append(("Quantization", ", ".join(parts)))
     if quantized:

@@ -172,7 +172,8 @@ def test_a_search_ends_with_a_profile_and_leaves_the_project_as_it_was(project):
     assert "int8: 0.0 MB, loss +0.0330" in text, "what the other head came to stands beside the head"
     compose(project, ["profile=tiny-search"], project.parent / "composed.yaml")
     found, base = read_params(project.parent / "composed.yaml"), read_params(project / "params.yaml")
-    assert found["quantize"] == {**base["quantize"], "algorithm": "rtn", "group_size": 64, "average_bits": 0}
+    quantize = {**base["quantize"], "algorithm": "rtn", "group_size": 64, "average_bits": 0, "distill_steps": 0}
+    assert found["quantize"] == quantize
     assert found["targets"]["cpu-int4"] == {**base["targets"]["cpu-int4"], "lm_head": "int4"}
     assert found["evaluate"] == base["evaluate"] and found["adapters"] == base["adapters"]
     page = (project / "report/search/tiny-search.html").read_text()
@@ -322,6 +323,19 @@ def test_mixed_precision_is_searched_where_it_is_asked_for():
     assert any(name.startswith("awq exact") for name in found - mixed)
     with pytest.raises(PressError, match="average_bits=many: expected a number"):
         space_of(facts(), {"average_bits": ["many"]})
+
+
+def test_distillation_is_searched_where_it_is_asked_for():
+    """In whole steps; with it calibration text counts for algorithms, too, that look at weights alone."""
+    assert space_of(facts(), {}).choices["distill_steps"] == [0]
+    asked = {"algorithm": ["rtn"], "distill_steps": ["0", "64"], "group_size": ["32"], "lm_head": ["int8"]}
+    space = space_of(facts(calibration=("data/a.jsonl", "data/b.jsonl")), asked)
+    found = {short(each) for each in space.combinations(seed=0)}
+    distilled = {name for name in found if "64 steps of distillation" in name}
+    assert {name.split(", ")[3] for name in distilled} >= {"a", "b"}
+    assert len({name for name in found - distilled if "embedding int8" in name}) == 1
+    with pytest.raises(PressError, match=r"distill_steps=1\.5: expected a whole number"):
+        space_of(facts(), {"distill_steps": ["1.5"]})
 
 
 def test_combinations_that_make_the_same_are_one():

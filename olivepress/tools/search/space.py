@@ -85,6 +85,7 @@ SPACE = (
     Setting("exact", Quantize, _exact),
     Setting("group_size", Quantize, _group),
     Setting("average_bits", Quantize),
+    Setting("distill_steps", Quantize),
     Setting("calibration_data", Quantize, files=True),
     Setting("lm_head", Target, _mixed),
     Setting("embedding", Target, _mixed),
@@ -92,7 +93,10 @@ SPACE = (
 # Where a setting changes nothing; there it keeps its present value, so that nothing is made twice.
 IDLE: dict[str, Callable[[Settings], bool]] = {
     "exact": lambda settings: settings["algorithm"] != "awq",
-    "calibration_data": lambda settings: settings["algorithm"] in ("rtn", "kquant"),  # they look at weights alone
+    # rtn and kquant look at weights alone
+    "calibration_data": lambda settings: (
+        settings["algorithm"] in ("rtn", "kquant") and not settings.get("distill_steps")
+    ),
 }
 
 
@@ -176,8 +180,8 @@ def space_of(facts: Facts, only: dict[str, list[str]]) -> Space:
         asked = only.get(setting.name)
         if asked is None:
             choices[setting.name] = there
-        elif setting.section.model_fields[setting.name].annotation is float:
-            choices[setting.name] = [_number(setting.name, text) for text in asked]
+        elif (kind := setting.section.model_fields[setting.name].annotation) in (int, float):
+            choices[setting.name] = [_number(setting.name, text, kind) for text in asked]
         else:
             choices[setting.name] = [_value(setting.name, text, there) for text in asked]
     return Space(facts, choices)
@@ -191,11 +195,12 @@ def _value(name: str, text: str, choices: list[Value]) -> Value:
     raise PressError(f"--set {name}={text}: expected of {there} (what the schema has and fits this model).")
 
 
-def _number(name: str, text: str) -> float:
+def _number(name: str, text: str, kind: type[int] | type[float]) -> Value:
     try:
-        return float(text)
+        return kind(text)
     except ValueError as error:
-        raise PressError(f"--set {name}={text}: expected a number.") from error
+        expected = "a whole number" if kind is int else "a number"
+        raise PressError(f"--set {name}={text}: expected {expected}.") from error
 
 
 def short(settings: Settings) -> str:
@@ -206,6 +211,8 @@ def short(settings: Settings) -> str:
     parts = [algorithm, f"group {settings['group_size']}"]
     if settings.get("average_bits"):
         parts.append(f"average {settings['average_bits']} bits")
+    if settings.get("distill_steps"):
+        parts.append(f"{settings['distill_steps']} steps of distillation")
     if not IDLE["calibration_data"](settings):
         parts.append(Path(str(settings["calibration_data"])).stem)
     parts.append(f"head {settings['lm_head']}")

@@ -9,6 +9,8 @@ docs/log/2026-11-29-distillation.md.
 import math
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from olivepress.core import checkpoint
 from olivepress.core.errors import PressError
@@ -157,6 +160,8 @@ def _train(
     optimizer = torch.optim.Adam(groups, lr=RATE, betas=(0.9, 0.99))
     count = min(len(blocks), max(1, TOKENS // len(blocks[0])))
     rows = _rows(blocks, count, random.Random(seed))
+    # on a GPU other kernels of attention add up in any order on the way back
+    attention = partial(sdpa_kernel, SDPBackend.MATH) if student.device.type == "cuda" else nullcontext
     losses = []
     for step in progress(range(steps), "distillation"):
         for group in optimizer.param_groups:
@@ -164,10 +169,9 @@ def _train(
         ids = torch.tensor(next(rows), device=student.device)
         with torch.no_grad():
             expected = teacher(ids).logits.log_softmax(-1)
-        divergence = (
-            functional.kl_div(student(ids).logits.log_softmax(-1), expected, reduction="sum", log_target=True)
-            / ids.numel()
-        )
+        with attention():
+            found = student(ids).logits.log_softmax(-1)
+        divergence = functional.kl_div(found, expected, reduction="sum", log_target=True) / ids.numel()
         losses.append(divergence.item())
         if not math.isfinite(losses[-1]):
             raise PressError(

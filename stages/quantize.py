@@ -40,7 +40,9 @@ from olivepress.quantize.olive import PASSES, quantize_olive
     default=0,
     help="Steps that train scales and norms to predict what the float model predicts; not with --exact.",
 )
-@click.option("--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq and gptq.')
+@click.option(
+    "--calibration-data", type=InFile, required=True, help='JSON lines, {"text": …}; for awq, gptq, distillation.'
+)
 @click.option("--samples", type=click.IntRange(1), default=128, help="Calibration sequences.")
 @click.option("--sequence-length", type=click.IntRange(16), default=512, help="Tokens in each.")
 @click.option("--seed", type=int, default=0, help="Order in which calibration rows are taken.")

@@ -107,8 +107,15 @@ def main(
         if distill_steps:
             from olivepress.quantize.distillation import distill  # loads torch
 
-            settings = {"device": device, "trust_remote_code": trust_remote_code}
-            trained = distill(base, scratch, blocks=blocks, steps=distill_steps, seed=seed, **settings)
+            trained = distill(
+                base,
+                scratch,
+                blocks=blocks,
+                steps=distill_steps,
+                seed=seed,
+                device=device,
+                trust_remote_code=trust_remote_code,
+            )
         checkpoint.carry_licence(base, scratch)
         checkpoint.forget_offline(scratch)
     after = checkpoint.tensors(out)

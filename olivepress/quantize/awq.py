@@ -5,7 +5,6 @@ mixed_awq.py a format for each layer), and the explicit zero points that AutoAWQ
 quantization.
 """
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.tokenizer import load_tokenizer
 from olivepress.modeling.autoawq import import_autoawq
 from olivepress.quantize.group_size import check_group_size, linear_layers
+from olivepress.quantize.settings import note_settings
 
 if TYPE_CHECKING:
     from olivepress.quantize.mixed_precision import Format
@@ -105,14 +105,7 @@ def quantize_awq(
     if formats:
         say_formats(out / "config.json", group_size, zero_point=zero_point, formats=formats)
     else:
-        _say_which(out / "config.json", exact or upstream)
+        note_settings(out / "config.json", exact=exact or upstream)
     # AutoAWQ turns sampling on in the generation config; the base's own settings are the right ones.
     type(model.model.generation_config).from_dict(generation_config).save_pretrained(out)
     tokenizer.save_pretrained(out)
-
-
-def _say_which(path: Path, exact: bool) -> None:
-    """Note in a checkpoint's config.json whether its weights are AutoAWQ's. Who loads it passes over the key."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["quantization_config"]["exact"] = exact
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

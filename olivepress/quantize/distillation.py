@@ -23,9 +23,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from olivepress.core import checkpoint
 from olivepress.core.errors import PressError
-from olivepress.core.outputs import read_json, write_json
+from olivepress.core.outputs import read_json
 from olivepress.core.report import progress
 from olivepress.modeling.dequantize import load_model
+from olivepress.quantize.settings import note_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,14 +59,17 @@ def distill(
     student = load_model(folder, **load).requires_grad_(False)
     config = folder / "config.json"
     transposed = TRANSPOSED[read_json(config)["quantization_config"]["quant_method"]]
-    layers = _on_grid(student, folder, transposed=transposed)
-    norms = _norms(student, folder)
+    files = {name: file for name, (file, _) in checkpoint.stored(folder).items()}
+    layers = _on_grid(student, files, transposed=transposed)
+    if not layers:
+        raise PressError(f"{folder}: distill_steps: no quantized linear layer, so no scales to train. Set it to 0.")
+    norms = _norms(student, files)
     found = _train(teacher, student, list(layers.values()), list(norms.values()), blocks, steps, seed)
     scales = {f"{name}.scales": layer.scales().detach() for name, layer in layers.items()}
     trained = {name: value.T if transposed else value for name, value in scales.items()}
     trained |= {f"{name}.weight": norm.weight.detach() for name, norm in norms.items()}
     _store(folder, trained)
-    _say_so(config, steps)
+    note_settings(config, distill_steps=steps)
     return found
 
 
@@ -116,9 +120,8 @@ def _weight(integers: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     return (integers * scales[..., None]).flatten(1)
 
 
-def _on_grid(model: "PreTrainedModel", folder: Path, *, transposed: bool) -> dict[str, GridLinear]:
-    """Put a GridLinear in the place of every quantized linear of ``model``, which came from ``folder``; by name."""
-    files = {name: file for name, (file, _) in checkpoint.stored(folder).items() if name.endswith(".scales")}
+def _on_grid(model: "PreTrainedModel", files: dict[str, Path], *, transposed: bool) -> dict[str, GridLinear]:
+    """Put a GridLinear in the place of every quantized linear of ``model``, whose tensors are in ``files``; by name."""
     found = {}
     for name, linear in list(model.named_modules()):
         if not isinstance(linear, nn.Linear) or f"{name}.scales" not in files:
@@ -127,18 +130,15 @@ def _on_grid(model: "PreTrainedModel", folder: Path, *, transposed: bool) -> dic
             scales = file.get_tensor(f"{name}.scales").to(linear.weight)
         found[name] = GridLinear(linear.weight.data, scales.T.contiguous() if transposed else scales, linear.bias)
         model.set_submodule(name, found[name])
-    if not found:
-        raise PressError(f"{folder}: distill_steps: no quantized linear layer, so no scales to train. Set it to 0.")
     return found
 
 
-def _norms(model: "PreTrainedModel", folder: Path) -> dict[str, nn.Module]:
+def _norms(model: "PreTrainedModel", files: dict[str, Path]) -> dict[str, nn.Module]:
     """The norms whose weights are in the checkpoint, by name; their weights can be trained from here on."""
-    names = checkpoint.tensors(folder)
     found = {
         name: module
         for name, module in model.named_modules()
-        if "norm" in type(module).__name__.lower() and f"{name}.weight" in names
+        if "norm" in type(module).__name__.lower() and f"{name}.weight" in files
     }
     for module in found.values():
         module.weight.requires_grad_()
@@ -154,18 +154,17 @@ def _train(
     steps: int,
     seed: int,
 ) -> dict[str, float]:
-    groups = [{"params": [layer.change for layer in layers], "share": RATE}]
+    groups = [{"params": [layer.change for layer in layers], "lr": RATE}]
     # Adam moves a weight by the rate, whatever its gradient's size
-    groups += [{"params": [norm.weight], "share": RATE * _size(norm.weight)} for norm in norms]
-    optimizer = torch.optim.Adam(groups, lr=RATE, betas=(0.9, 0.99))
+    groups += [{"params": [norm.weight], "lr": RATE * _size(norm.weight)} for norm in norms]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     count = min(len(blocks), max(1, TOKENS // len(blocks[0])))
     rows = _rows(blocks, count, random.Random(seed))
     # on a GPU other kernels of attention add up in any order on the way back
     attention = partial(sdpa_kernel, SDPBackend.MATH) if student.device.type == "cuda" else nullcontext
     losses = []
     for step in progress(range(steps), "distillation"):
-        for group in optimizer.param_groups:
-            group["lr"] = group["share"] * _rate(step, steps)
         ids = torch.tensor(next(rows), device=student.device)
         with torch.no_grad():
             expected = teacher(ids).logits.log_softmax(-1)
@@ -181,6 +180,7 @@ def _train(
         optimizer.zero_grad()
         divergence.backward()
         optimizer.step()
+        schedule.step()
     tenth = max(1, steps // 10)
     parts = {"first": losses[:tenth], "last": losses[-tenth:]}
     return {name: round(sum(part) / len(part), 5) for name, part in parts.items()}
@@ -212,10 +212,3 @@ def _store(folder: Path, trained: dict[str, torch.Tensor]) -> None:
         for name in trained.keys() & tensors.keys():
             tensors[name] = trained[name].to("cpu", tensors[name].dtype).contiguous()
         save_file(tensors, shard, metadata=metadata)
-
-
-def _say_so(config: Path, steps: int) -> None:
-    """Note in a checkpoint's config.json that its scales were trained. Who loads it passes over the key."""
-    settings = read_json(config)
-    settings["quantization_config"]["distill_steps"] = steps
-    write_json(config, settings)

@@ -156,8 +156,7 @@ class SideBySide:
             return stages
         from networkx import ancestors  # in DVC's graph a stage points to those that it needs
 
-        needed_by = {stage: sum(map(self._takes_all, ancestors(graph, stage))) for stage in stages if stage in graph}
-        return sorted(stages, key=lambda stage: -needed_by.get(stage, 0))
+        return sorted(stages, key=lambda stage: -sum(map(self._takes_all, ancestors(graph, stage))))
 
     def _takes_all(self, stage: "Stage") -> bool:
         return (stage.meta or {}).get("evaluates") in self._on_cpu

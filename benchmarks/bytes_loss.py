@@ -1,8 +1,8 @@
 """Bytes and answer loss of our exports beside llama.cpp's files, all made from the same float weights.
 
 make, ours, llama and score are run one after the other, and each skips what is there; docs/log/2026-11-27-bytes.md says
-how. llama.cpp's files are scored by their weights: dequantized by its own Python package, in PyTorch, in float32. Ours
-are scored as they ship, by ONNX Runtime, which also rounds activations to int8.
+how. llama.cpp's files are scored by their weights (dequantized by its own Python package, in PyTorch, in float32) and,
+with its library, as it runs them; ours as they ship, by ONNX Runtime. Both runtimes round activations to int8 on a CPU.
 """
 
 import shutil
@@ -27,6 +27,7 @@ from olivepress.fetch.gguf import convert
 if TYPE_CHECKING:
     import numpy as np
 
+    from olivepress.evaluate.rows import Row
     from olivepress.evaluate.scores import Scores
 
 ROOT = Path(__file__).parents[1]
@@ -212,16 +213,17 @@ def llama(work: Path, library: Path) -> None:
 @main.command()
 @work_option
 @click.option("--rows", default=120, show_default=True, help="Of data/general.jsonl, evenly spread.")
+@click.option("--library", type=Folder, help="Of `llama`: its files are scored as it runs them, too.")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=ROOT / "results/bench/bytes-loss.json", show_default=True
 )
-def score(work: Path, rows: int, results: Path) -> None:
+def score(work: Path, rows: int, library: Path | None, results: Path) -> None:
     """The loss of each on the answers' tokens of the same rows, its increase with an interval, and its bytes."""
     base = _rows(work, rows)
     cache = work / f"scores-{rows}"
     cache.mkdir(exist_ok=True)
     found = {}
-    for name, kind, measure in _contestants(work):
+    for name, kind, measure in _contestants(work, library):
         file = cache / f"{kind}-{name}.json"
         if not file.exists():
             with timed(name):
@@ -244,11 +246,17 @@ def _rows(work: Path, limit: int) -> "Scores":
     return measured(encode_rows(data, tokenizer, "chat"), tokenizer, "chat", what=str(data), **settings).scores
 
 
-def _contestants(work: Path) -> Iterator[tuple[str, str, Any]]:
+AS_IT_RUNS = ", as it runs"
+
+
+def _contestants(work: Path, library: Path | None) -> Iterator[tuple[str, str, Any]]:
     """Name, kind, and the function that gives the loss of each row, of all that was made."""
     yield "float", "float", lambda scores: _in_pytorch(work / "float", scores)
     for name in filter(lambda name: (work / f"llama/{name}.gguf").exists(), libllama.FTYPES):
         yield name, "llama.cpp", lambda scores, name=name: _of_gguf(work, name, scores)
+        if library:
+            file = work / f"llama/{name}.gguf"
+            yield name + AS_IT_RUNS, "llama.cpp", lambda scores, file=file: _in_llama_cpp(library, file, scores)
     for name in filter(lambda name: (work / "ours" / name).exists(), OURS):
         yield name, "ours", lambda scores, name=name: _in_onnx_runtime(work / "ours" / name, scores)
 
@@ -269,10 +277,12 @@ def _of_gguf(work: Path, name: str, scores: "Scores") -> list[float]:
     return found
 
 
-def _in_onnx_runtime(folder: Path, scores: "Scores") -> list[float]:
-    import numpy as np
+def _in_llama_cpp(library: Path, file: Path, scores: "Scores") -> list[float]:
+    model = libllama.Llama(library, file, threads=2)
+    return [_loss(model.logits(row.ids), row) for row in scores.rows]
 
-    from olivepress.evaluate.exported import log_softmax
+
+def _in_onnx_runtime(folder: Path, scores: "Scores") -> list[float]:
     from olivepress.evaluate.rows import batches
     from olivepress.runtime.logits import OnnxLogits
 
@@ -280,15 +290,30 @@ def _in_onnx_runtime(folder: Path, scores: "Scores") -> list[float]:
     found = [0.0] * len(scores.rows)
     for batch in batches([len(row.ids) for row in scores.rows], model.vocabulary):
         for number, logits in zip(batch, model.batch([scores.rows[number].ids for number in batch]), strict=True):
-            row = scores.rows[number]
-            log_probs = log_softmax(logits[[place - 1 for place in row.predicted]])
-            found[number] = -float(log_probs[np.arange(len(log_probs)), row.targets].sum())
+            found[number] = _loss(logits, scores.rows[number])
     return found
 
 
+def _loss(logits: "np.ndarray", row: "Row") -> float:
+    """The sum over a row's predicted tokens, in nats, of ``logits`` [tokens, vocabulary]."""
+    import numpy as np
+
+    from olivepress.evaluate.exported import log_softmax
+
+    log_probs = log_softmax(logits[[place - 1 for place in row.predicted]])
+    return -float(log_probs[np.arange(len(log_probs)), row.targets].sum())
+
+
 def _cases(work: Path, base: "Scores", found: dict[str, tuple[str, list[float]]]) -> dict[str, Any]:
-    """By name: bytes, loss, its increase over the float model's with an interval paired by row; who beats whom."""
+    """By name: bytes, loss, its increase over the float model's and that of each file of llama.cpp's; who beats whom.
+
+    Increases have intervals, paired by row: [value, low, high].
+    """
     from olivepress.evaluate.intervals import estimate, mean
+
+    def increase(nll: list[float], over: list[float]) -> list[float]:
+        found = estimate(mean, nll, base.tokens, over)
+        return [round(value, 4) for value in (found.value, found.low, found.high)]
 
     _, reference = found["float"]
     cases: dict[str, Any] = {}
@@ -298,13 +323,16 @@ def _cases(work: Path, base: "Scores", found: dict[str, tuple[str, list[float]]]
             entry["parts"] = bytes_by_part(work / "ours" / name, load(work / "ours" / name / MODEL).graph)
             entry["bytes"] = sum(entry["parts"].values())
         else:
-            file = work / ("float.gguf" if kind == "float" else f"llama/{name}.gguf")
+            file = work / ("float.gguf" if kind == "float" else f"llama/{name.removesuffix(AS_IT_RUNS)}.gguf")
             entry["bytes"] = file.stat().st_size
-        increase = estimate(mean, nll, base.tokens, reference)
-        entry["increase"] = [round(value, 4) for value in (increase.value, increase.low, increase.high)]
+        entry["increase"] = increase(nll, reference)
         cases[name] = entry
-    for entry in cases.values():
+    for name, entry in cases.items():
         if entry["kind"] == "ours":
+            nll = found[name][1]
+            entry["over"] = {
+                other: increase(nll, theirs) for other, (kind, theirs) in found.items() if kind == "llama.cpp"
+            }
             entry["smaller_and_better"] = [
                 name
                 for name, other in cases.items()

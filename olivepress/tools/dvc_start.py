@@ -7,6 +7,9 @@ fork and exec: so they are blocked from the first moment. A command that is no s
 through again; it starts as DVC starts it.
 
 With --jobs stages run side by side (side_by_side.py): so many at a time, or with 0 what the machine has room for.
+
+Where the runner (run.py) watches, it is told how many stages this run looks at: DVC has just found out, and it takes
+another two seconds to find out again.
 """
 
 import shutil
@@ -16,9 +19,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from olivepress.core import report
 from olivepress.tools.held_back import held_back, hold_back
 
 OURS = "python -m stages."
+STAGES = "stages are looked at"  # behind their number, for the runner
 
 
 def main() -> int:
@@ -44,7 +49,23 @@ def main() -> int:
     if arguments[:1] == ["--jobs"]:
         _side_by_side(int(arguments[1]))
         arguments = arguments[2:]
+    if report.watched():
+        _tell_how_many()
     return dvc(arguments)
+
+
+def _tell_how_many() -> None:
+    """Before DVC says anything of a stage, in both ways in which it does: what is said otherwise may come later."""
+    from dvc.repo import reproduce
+
+    through = reproduce._reproduce
+
+    def told(stages: list[Any], *arguments: Any, **options: Any) -> list[Any]:
+        report.emit("stages", stage="", text=str(len(stages)))
+        print(len(stages), STAGES, flush=True)
+        return through(stages, *arguments, **options)
+
+    reproduce._reproduce = told
 
 
 def _side_by_side(jobs: int) -> None:

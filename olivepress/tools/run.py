@@ -31,6 +31,7 @@ from olivepress.results.reader import read
 from olivepress.results.stale import stale_stages
 from olivepress.tools import profile, report, show
 from olivepress.tools.doctor.command import unfit
+from olivepress.tools.dvc_start import STAGES
 from olivepress.tools.interrupted import Before
 from olivepress.tools.screen import Screen, duration, screen
 
@@ -44,6 +45,7 @@ FAILED = re.compile(
 )
 ALL_FAILED = re.compile(r"ERROR: failed to reproduce (?:stages: )?('[^:]*')$")
 NO_LINKS = "No possible cache link types"  # what DVC says of a disk that it cannot write to
+LOOKED_AT = re.compile(rf"(\d+) {STAGES}$")
 EXITED = re.compile(r"exited with (-?\d+)$")
 MEMORY = ", as the system does where memory runs out"
 CHATTER = re.compile(
@@ -68,6 +70,11 @@ class Outcome:
     seconds: float = 0.0  # of the whole
     status: int = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether all that it looked at was as it had been."""
+        return not (self.ran or self.cached or self.failed or self.status)
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--profile", "profile_name", help="Of conf/profile; without it, the one chosen before.")
@@ -81,10 +88,9 @@ def main(profile_name: str | None, jobs: int | None, arguments: tuple[str, ...])
     prepare(root, profile_name)
     if AS_DVC_PRINTS & set(arguments):
         os.execv(sys.executable, [*DVC, "repro", *arguments])
-    total = count(arguments)
     with screen() as shown:
-        outcome = repro(arguments, total, shown, jobs or 0)
-    conclude(root, outcome)
+        outcome = repro(arguments, shown, jobs or 0)
+    conclude(root, outcome, whole=not arguments)
     sys.exit(outcome.status)
 
 
@@ -116,8 +122,11 @@ def _drop_broken(root: Path) -> None:
         path.unlink()
 
 
-def conclude(root: Path, outcome: Outcome) -> None:
-    """The summary and the page, where there is something to sum up: the run came to its end, or to a gate."""
+def conclude(root: Path, outcome: Outcome, *, whole: bool = False) -> None:
+    """The summary and the page, where there is something to sum up: the run came to its end, or to a gate.
+
+    ``whole``: it looked at all stages. If it then found nothing to do, it has just seen that no result is stale.
+    """
     if outcome.status and not any(stage.startswith("gate@") for stage in outcome.failed):
         return
     did = {
@@ -129,7 +138,7 @@ def conclude(root: Path, outcome: Outcome) -> None:
     counts = f"{len(outcome.ran)} ran, {len(outcome.cached)} from the cache, {len(outcome.unchanged)} unchanged"
     counts += f", {len(outcome.failed)} failed" if outcome.failed else ""
     click.echo(f"\nStages: {counts}, {duration(outcome.seconds)} in all")
-    results = read(root, stale_stages(root))
+    results = read(root, set() if whole and outcome.idle else stale_stages(root))
     click.echo("\n" + "\n".join(show.summary(results, did)))
     try:
         report.write(results, root / report.PAGE)
@@ -138,40 +147,16 @@ def conclude(root: Path, outcome: Outcome) -> None:
         click.echo(f"\nNo page of it: {error.message}")
 
 
-def count(arguments: Sequence[str]) -> int:
-    """How many stages `dvc repro` with ``arguments`` looks at."""
-    from dvc.cli import DvcParserError, parse_args
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+def repro(arguments: Sequence[str], shown: Screen, jobs: int = 1) -> Outcome:
+    """Run `dvc repro` to its end and show it.
 
-    try:
-        options = parse_args(["repro", *arguments])
-        with Repo() as repo:
-            stages = []
-            if not options.all_pipelines:
-                targets = options.targets or ["dvc.yaml"]
-                stages = collect_stages(repo, targets, recursive=options.recursive, glob=options.glob)
-            if options.single_item:
-                return len(stages)
-            graph = get_active_graph(repo.index.graph)
-            return len(plan_repro(graph, stages, pipeline=options.pipeline, downstream=options.downstream))
-    except DvcParserError:
-        raise SystemExit(254) from None  # as dvc does, which has printed its usage
-    except DvcException as error:
-        raise PressError(f"dvc: {error}") from error
-
-
-def repro(arguments: Sequence[str], total: int, shown: Screen, jobs: int = 1) -> Outcome:
-    """Run `dvc repro` to its end and show it; ``total``: the stages that it looks at.
-
-    ``jobs``: how many of them run at a time; 0: as many as there is room for.
+    ``jobs``: how many stages run at a time; 0: as many as there is room for.
     """
     since = time.monotonic()
     if said := dvc_rwlock.mended():
         shown.say(said)
     before = Before.now()
-    stages = Stages(total, shown, side_by_side=jobs != 1)
+    stages = Stages(shown, side_by_side=jobs != 1)
     queue: SimpleQueue = SimpleQueue()
     with _events(queue) as place:
         child = subprocess.Popen(
@@ -279,12 +264,12 @@ def _lives(group: int) -> bool:
 class Stages:
     """Follows DVC's lines and the stages' events, shows them and keeps what came of each stage."""
 
-    def __init__(self, total: int, shown: Screen, *, side_by_side: bool = False) -> None:
+    def __init__(self, shown: Screen, *, side_by_side: bool = False) -> None:
         self.outcome = Outcome()
         self._side_by_side = side_by_side
         self.signals: Sequence[int] = ()  # that came; what fails afterwards fails for them
-        self._total, self._screen = total, shown
-        self._number = 0
+        self._screen = shown
+        self._number = self._total = 0  # of the stages that DVC looks at
         self._running: dict[str, tuple[str, float]] = {}  # stage -> its place and name, when it began
         self._errors: dict[str, str] = {}
         self._logging: set[str] = set()  # stages that have begun their log themselves
@@ -314,6 +299,9 @@ class Stages:
         """
         stage = "" if self._side_by_side else next(iter(self._running), "")
         if self._begins(text, stage):
+            return
+        if match := LOOKED_AT.match(text):
+            self._total = int(match[1])
             return
         if SAVED.match(text):
             self._done(stage)
@@ -349,6 +337,8 @@ class Stages:
             self._logging.add(stage)
         elif kind == "error":
             self._errors[stage] = str(event["text"])
+        elif kind == "stages":
+            self._total = int(event["text"])
         elif kind == "note":
             self._screen.say(f"  {event['text']}")
         elif kind == "progress" and stage in self._running:

@@ -17,7 +17,7 @@ from processes import begin, folder_of
 
 from olivepress.core import report
 from olivepress.tools.interrupted import Before
-from olivepress.tools.run import Outcome, Stages, count, repro
+from olivepress.tools.run import Outcome, Stages, repro
 from olivepress.tools.screen import Bars, Lines, duration
 
 ROOT = Path(__file__).parents[2]
@@ -110,7 +110,7 @@ def jobs(request: pytest.FixtureRequest) -> int:
 
 
 def run(capfd: pytest.CaptureFixture, *arguments: str, jobs: int = 1) -> tuple[Outcome, list[str]]:
-    outcome = repro(arguments, count(arguments), Lines(), jobs)
+    outcome = repro(arguments, Lines(), jobs)
     text = capfd.readouterr().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
     return outcome, [re.sub(r"[\d.]+ s$", "0 s", line) for line in text.splitlines()]
@@ -244,7 +244,7 @@ def left_clean(project: Project) -> None:
     assert not lock.is_file() or json.loads(lock.read_text()) in ({}, {"read": {}, "write": {}})
 
 
-RUN = "from olivepress.tools.run import *; sys.exit(repro([], count([]), screen().__enter__(), {jobs}).status)"
+RUN = "from olivepress.tools.run import *; sys.exit(repro([], screen().__enter__(), {jobs}).status)"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -284,7 +284,7 @@ def test_what_would_end_a_stage_waits_from_its_first_moment(
     mask = "import sys; open(sys.argv[1], 'w').write(open('/proc/self/status').read())"
     (project.folder / "stages/mask.py").write_text(mask)
     project.stages(ours="python -m stages.mask ours.out", another="python stages/mask.py another.out")
-    assert repro([], 2, Lines(), jobs).status == 0, capfd.readouterr().out
+    assert repro([], Lines(), jobs).status == 0, capfd.readouterr().out
     ending = (1 << signal.SIGINT - 1) | (1 << signal.SIGTERM - 1)
     blocked = [
         int(re.search(r"SigBlk:\s*(\w+)", (project.folder / name).read_text())[1], 16) & ending
@@ -358,7 +358,7 @@ def test_every_bar_of_tqdm_is_told_once_it_takes_a_while(project: Project, capfd
         )
     )
     project.stages(first="")
-    assert repro([], 1, shown).status == 0
+    assert repro([], shown).status == 0
     assert ("[1/1] first", "AWQ", 2, 3) in shown.seen
     assert {label for _, label, _, _ in shown.seen} == {"AWQ"}
     assert "AWQ" not in project.log("first")
@@ -374,7 +374,8 @@ def test_events_reach_the_screen() -> None:
             self.seen.append((head, label, done, total))
 
     shown = Kept()
-    stages = Stages(14, shown)
+    stages = Stages(shown)
+    stages._line("14 stages are looked at")
     stages._line("Running stage 'finetune@travel':")
     stages._event({"stage": "finetune@travel", "kind": "progress", "label": "step", "done": 3, "total": 60})
     stages._event({"stage": "evaluate@travel", "kind": "progress", "label": "row", "done": 3, "total": 60})
@@ -411,15 +412,14 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_count_is_that_of_the_stages_dvc_looks_at(project: Project) -> None:
+def test_the_count_is_that_of_the_stages_dvc_looks_at(project: Project, capfd, jobs: int) -> None:
     project.stages(first="", second="", third="")
-    assert [count(a) for a in ([], ["second"], ["-s", "third"], ["--downstream", "second"], ["-p", "first"])] == [
-        3,
-        2,
-        1,
-        2,
-        3,
-    ]
+    run(capfd, jobs=jobs)
+    counts = {(): 3, ("second",): 2, ("-s", "third"): 1, ("--downstream", "second"): 2, ("-p", "first"): 3}
+    for arguments, count in counts.items():
+        outcome, lines = run(capfd, *arguments, jobs=jobs)
+        assert [line.split()[0] for line in lines] == [f"[{number + 1}/{count}]" for number in range(count)]
+        assert outcome.idle and len(outcome.unchanged) == count
 
 
 # ends DVC as it writes dvc.lock: the file is cut off, and the outputs of the stage that comes next are deleted

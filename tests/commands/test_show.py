@@ -13,7 +13,7 @@ from olivepress.core.errors import PressError
 from olivepress.results.reader import read, read_stages
 from olivepress.results.stale import stale_stages
 from olivepress.tools import show
-from olivepress.tools.run import conclude, count, repro
+from olivepress.tools.run import conclude, repro
 from olivepress.tools.screen import Lines
 
 THRESHOLDS = {
@@ -198,7 +198,7 @@ def test_a_gate_that_holds_a_run_shows_the_summary(project: Project, root: Path,
         "gate": {"foreach": ["cpu-int4"], "do": {"cmd": "false", "deps": ["data.txt"], "outs": ["${item}.gate"]}},
     }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": found}, sort_keys=False))
-    outcome = repro([], count([]), Lines())
+    outcome = repro([], Lines())
     assert outcome.status == 255
     conclude(root, outcome)
     text = capfd.readouterr().out

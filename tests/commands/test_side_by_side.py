@@ -18,7 +18,7 @@ import yaml
 from processes import begin, folder_of
 
 from olivepress.tools import room
-from olivepress.tools.run import Outcome, count, repro
+from olivepress.tools.run import Outcome, repro
 from olivepress.tools.screen import Lines
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def project(dvc_folder: Path) -> Project:
 
 
 def run(*arguments: str, jobs: int = 3) -> Outcome:
-    return repro(arguments, count(arguments), Lines(), jobs)
+    return repro(arguments, Lines(), jobs)
 
 
 def beside(spans: dict[str, tuple[float, float]]) -> set[frozenset[str]]:
@@ -238,7 +238,7 @@ def test_options_of_dvc_are_taken(project: Project) -> None:
     assert set(run("--force-downstream").ran) == {"first", "second"}
 
 
-RUN = "from olivepress.tools.run import *; sys.exit(repro([], count([]), screen().__enter__(), 3).status)"
+RUN = "from olivepress.tools.run import *; sys.exit(repro([], screen().__enter__(), 3).status)"
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

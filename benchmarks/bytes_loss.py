@@ -203,7 +203,7 @@ def ours(work: Path, only: tuple[str, ...]) -> None:
 def llama(work: Path, library: Path) -> None:
     """llama.cpp's files of libllama.FTYPES, without an importance matrix, as its own tool makes them."""
     for name in libllama.FTYPES:
-        out = work / "llama" / f"{name}.gguf"
+        out = _gguf(work, name)
         if out.exists():
             continue
         with timed(name), atomic_output(out) as scratch:
@@ -246,16 +246,22 @@ def _rows(work: Path, limit: int) -> "Scores":
     return measured(encode_rows(data, tokenizer, "chat"), tokenizer, "chat", what=str(data), **settings).scores
 
 
-AS_IT_RUNS = ", as it runs"
+AS_IT_RUNS = ", as it runs"  # behind the name of one of llama.cpp's files: the same file, otherwise scored
+
+
+def _gguf(work: Path, name: str) -> Path:
+    return work / "llama" / f"{name.removesuffix(AS_IT_RUNS)}.gguf"
 
 
 def _contestants(work: Path, library: Path | None) -> Iterator[tuple[str, str, Any]]:
     """Name, kind, and the function that gives the loss of each row, of all that was made."""
     yield "float", "float", lambda scores: _in_pytorch(work / "float", scores)
-    for name in filter(lambda name: (work / f"llama/{name}.gguf").exists(), libllama.FTYPES):
-        yield name, "llama.cpp", lambda scores, name=name: _of_gguf(work, name, scores)
+    for name in libllama.FTYPES:
+        file = _gguf(work, name)
+        if not file.exists():
+            continue
+        yield name, "llama.cpp", lambda scores, file=file: _of_gguf(work, file, scores)
         if library:
-            file = work / f"llama/{name}.gguf"
             yield name + AS_IT_RUNS, "llama.cpp", lambda scores, file=file: _in_llama_cpp(library, file, scores)
     for name in filter(lambda name: (work / "ours" / name).exists(), OURS):
         yield name, "ours", lambda scores, name=name: _in_onnx_runtime(work / "ours" / name, scores)
@@ -268,10 +274,10 @@ def _in_pytorch(folder: Path, scores: "Scores") -> list[float]:
     return model.score(scores.rows, "it", folder.name)[0].nll["it"]
 
 
-def _of_gguf(work: Path, name: str, scores: "Scores") -> list[float]:
+def _of_gguf(work: Path, file: Path, scores: "Scores") -> list[float]:
     folder = work / "dequantized"
     shutil.rmtree(folder, ignore_errors=True)
-    convert(work / "llama" / f"{name}.gguf", folder)
+    convert(file, folder)
     found = _in_pytorch(folder, scores)
     shutil.rmtree(folder)
     return found
@@ -312,8 +318,8 @@ def _cases(work: Path, base: "Scores", found: dict[str, tuple[str, list[float]]]
     from olivepress.evaluate.intervals import estimate, mean
 
     def increase(nll: list[float], over: list[float]) -> list[float]:
-        found = estimate(mean, nll, base.tokens, over)
-        return [round(value, 4) for value in (found.value, found.low, found.high)]
+        more = estimate(mean, nll, base.tokens, over)
+        return [round(value, 4) for value in (more.value, more.low, more.high)]
 
     _, reference = found["float"]
     cases: dict[str, Any] = {}
@@ -323,7 +329,7 @@ def _cases(work: Path, base: "Scores", found: dict[str, tuple[str, list[float]]]
             entry["parts"] = bytes_by_part(work / "ours" / name, load(work / "ours" / name / MODEL).graph)
             entry["bytes"] = sum(entry["parts"].values())
         else:
-            file = work / ("float.gguf" if kind == "float" else f"llama/{name.removesuffix(AS_IT_RUNS)}.gguf")
+            file = work / "float.gguf" if kind == "float" else _gguf(work, name)
             entry["bytes"] = file.stat().st_size
         entry["increase"] = increase(nll, reference)
         cases[name] = entry

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from safetensors import safe_open
 
 from olivepress.core.outputs import sha256
+from olivepress.quantize.calibration import calibration_blocks
+from olivepress.tools.profile import compose
 from tools import make_random
 
 
@@ -121,3 +124,18 @@ def test_a_text_has_about_as_many_tokens_as_a_trained_model_makes_of_it(tmp_path
     assert 1 / 5 < share < (1 / 3 if vocabulary > 32010 else 1 / 2)
     assert len(tokenizer) == vocabulary
     assert tokenizer.convert_tokens_to_ids("<|endoftext|>") == (32000 if vocabulary > 32010 else 5)
+
+
+def test_the_calibration_text_has_as_many_tokens_as_the_profile_takes(tmp_path):
+    """Merges make fewer tokens of a text than bytes do."""
+    import transformers
+
+    root = Path(make_random.__file__).parents[1]
+    compose(root, ["profile=phi-3.5-mini-random"], tmp_path / "params.yaml")
+    wanted = yaml.safe_load((tmp_path / "params.yaml").read_text())["quantize"]
+    settings = json.loads(make_random.PRESETS["phi-3.5-mini"].read_text())
+    make_random.write_tokenizer(settings, tmp_path / "tokenizer", None)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    names = ("samples", "sequence_length", "seed")
+    blocks = calibration_blocks(root / wanted["calibration_data"], tokenizer, **{name: wanted[name] for name in names})
+    assert len(blocks) == wanted["samples"]

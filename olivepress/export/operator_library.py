@@ -13,11 +13,11 @@ from olivepress.core.artifact import LIBRARIES
 from olivepress.core.errors import PressError
 
 # `make operators` says what to write here after a change to operators/.
-VERSION = "1.8.0"
+VERSION = "1.9.0"
 # By processor, of the library for the CPU and of that for CUDA.
 SHA256 = {
     "x86_64": (
-        "39b7ffa637f5c77d0202c9bf31d777f764186874f907d69ec834d4d24b5ab648",
+        "8bc0936d4ae0228aab34b6bf217df55489d1b4f1d6e5c00545526b8b6c165e4a",
         "66ab7b4dd08d6155ca6e02d0cbea9561b984b93f337452489b2d2d553409e1aa",
     ),
     "aarch64": (

@@ -7,6 +7,7 @@
 #include "cpu.h"
 
 #include <math.h>
+#include <stdalign.h>
 #include <string.h>
 
 #ifdef __AVX2__
@@ -16,12 +17,10 @@
 #endif
 
 // BYTES of a vector
-#ifdef __AVX512VNNI__
-enum { BYTES = 64 };
-#elif defined(__aarch64__)
+#ifdef __aarch64__
 enum { BYTES = 16 };
 #else
-enum { BYTES = 32 };
+enum { BYTES = 64 };
 #endif
 
 enum {
@@ -112,85 +111,139 @@ UNROLLED void take_scales(const Product *p, size_t row, size_t b, const size_t b
   *zeros = _mm256_cvtepi32_ps(whole);
 }
 
-#endif
+// Rows of weights are the lanes of a vector, for one token and for many, so that a block's exact product is scaled once
+// and not part by part.
+enum { ROWS_ONE = 8 };
+
+// Rows become columns.
+UNROLLED void transpose_eight(__m256 *v) {
+  __m256 a[8], b[8];
+  for (size_t i = 0; i < 8; i += 2) {
+    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+  }
+  for (size_t i = 0; i < 8; i += 4)
+    for (size_t j = 0; j < 2; ++j) {
+      b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+      b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+    }
+  for (size_t i = 0; i < 4; ++i) {
+    v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
+    v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
+  }
+}
+
+// The scales of ROWS_ONE rows in blocks b to b + BLOCKS, and these times the zero points: a block a vector, a row a
+// lane.
+UNROLLED void take_columns(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *shifts) {
+  for (size_t r = 0; r < ROWS_ONE; ++r) {
+    take_scales(p, row + r < p->n ? row + r : p->n - 1, b, bits, scales + r, shifts + r);
+    shifts[r] = _mm256_mul_ps(scales[r], shifts[r]);
+  }
+  transpose_eight(scales);
+  transpose_eight(shifts);
+}
+
+// Where the weights of ROWS_ONE rows begin; what is beyond the last is the last again.
+UNROLLED void rows_from(const Product *p, size_t row, size_t row_bytes, const uint8_t **from) {
+  for (size_t r = 0; r < ROWS_ONE; ++r) from[r] = p->weights + (row + r < p->n ? row + r : p->n - 1) * row_bytes;
+}
+
+// y and one block more, whose exact product is ``total``.
+UNROLLED __m256 add_block(__m256 y, __m256i total, __m256 scale, __m256 shift, float step, float sum) {
+  y = _mm256_fnmadd_ps(shift, _mm256_set1_ps(sum), y);
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(total), _mm256_mul_ps(scale, _mm256_set1_ps(step)), y);
+}
+
+// A token's results of ROWS_ONE rows, as far as there are.
+UNROLLED __m256i rows_there(const Product *p, size_t row) {
+  const int count = row + ROWS_ONE <= p->n ? ROWS_ONE : row < p->n ? (int)(p->n - row) : 0;
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+UNROLLED void store_rows(const Product *p, size_t row, size_t token, __m256 y) {
+  float *to = p->y + token * p->n + row;
+  if (row + ROWS_ONE <= p->n) _mm256_storeu_ps(to, y);
+  else _mm256_maskstore_ps(to, rows_there(p, row), y);
+}
+
+// PANEL rows of weights side by side, four bytes of each, in blocks ``begin`` to ``end``:
+// ``weights`` [bytes / 4, PANEL, 4], SPREAD times the bytes; ``scales`` and ``shifts`` [blocks, PANEL].
+typedef struct Panel {
+  size_t row, begin, end;
+  uint8_t *weights;
+  float *scales, *shifts;
+} Panel;
 
 #ifdef __AVX512VNNI__
-
 #include "matmul_vnni.h"
+#else
+#include "matmul_avx2.h"
+#endif
+
+// y for ROWS_ONE rows of weights, as far as there are, and ``count`` tokens
+UNROLLED void few_tokens(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
+                         const size_t block) {
+  const size_t bytes = block * bits / 8, row_bytes = p->blocks * bytes;
+  const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
+  const uint8_t *from[ROWS_ONE], *later = p->weights + (row + SOON * ROWS_ONE) * row_bytes;
+  rows_from(p, row, row_bytes, from);
+  __m256 y[SHARE];
+  for (size_t t = 0; t < count; ++t) y[t] = _mm256_setzero_ps();
+  for (size_t b = 0; b < p->blocks; b += BLOCKS) {
+    __m256 scales[BLOCKS], shifts[BLOCKS];
+    take_columns(p, row, b, bits, scales, shifts);
+    const size_t end = p->blocks - b < BLOCKS ? p->blocks : b + BLOCKS;
+    for (size_t i = b; i < end; ++i) {
+      for (size_t line = 0; line < ROWS_ONE * bytes; line += 64)
+        __builtin_prefetch(later + i * bytes * ROWS_ONE + line, 0, 2);
+      __m256i total[SHARE];
+      dots(from, i * bytes, p->integers + first * p->k + i * block, p->k, count, bits, block, total);
+      for (size_t t = 0; t < count; ++t) {
+        const float step = steps[t * p->stride + i], sum = sums[t * p->stride + i];
+        y[t] = add_block(y[t], total[t], scales[i - b], shifts[i - b], step, sum);
+      }
+    }
+  }
+  for (size_t t = 0; t < count; ++t) store_rows(p, row, first + t, y[t]);
+}
+
+// Token by token a result is the same whichever other tokens there are: each sum is taken in one order.
+UNROLLED void rows_of_few(const Product *p, size_t begin, size_t end, const size_t bits, const size_t block) {
+  size_t first = 0;
+  for (; SHARE >= FEW && first + FEW <= p->tokens; first += FEW)
+    for (size_t row = begin; row < end; row += ROWS_ONE) few_tokens(p, row, first, FEW, bits, block);
+  for (; SHARE >= PAIR && first + PAIR <= p->tokens; first += PAIR)
+    for (size_t row = begin; row < end; row += ROWS_ONE) few_tokens(p, row, first, PAIR, bits, block);
+  for (; first < p->tokens; ++first)
+    for (size_t row = begin; row < end; row += ROWS_ONE) few_tokens(p, row, first, 1, bits, block);
+}
+
+UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t block) {
+  const size_t begin = i * ROWS_A_PRODUCT, end = begin + ROWS_A_PRODUCT < p->n ? begin + ROWS_A_PRODUCT : p->n;
+  if (p->tokens < pays(bits, block)) {
+    rows_of_few(p, begin, end, bits, block);
+    return;
+  }
+  // as many columns at a time as stay in the processor's first cache
+  alignas(64) uint8_t weights[SPREAD * PANEL * PANEL_COLUMNS];
+  alignas(64) float scales[PANEL * PANEL_COLUMNS / 32], shifts[PANEL * PANEL_COLUMNS / 32];
+  const size_t most = bits == 8 ? MOST_BYTES : MOST, blocks = PANEL_COLUMNS / block;
+  Panel panel = {.weights = weights, .scales = scales, .shifts = shifts};
+  for (panel.row = begin; panel.row < end; panel.row += PANEL)
+    for (panel.begin = 0; panel.begin < p->blocks; panel.begin = panel.end) {
+      panel.end = p->blocks - panel.begin < blocks ? p->blocks : panel.begin + blocks;
+      fill(&panel, p, bits, block);
+      size_t first = 0;
+      for (; first + most <= p->tokens; first += most) tokens(&panel, p, first, most, bits, block);
+      for (; most > FEW && first + FEW <= p->tokens; first += FEW) tokens(&panel, p, first, FEW, bits, block);
+      for (; most > PAIR && first + PAIR <= p->tokens; first += PAIR) tokens(&panel, p, first, PAIR, bits, block);
+      for (; first < p->tokens; ++first) tokens(&panel, p, first, 1, bits, block);
+    }
+}
 
 #else
 
-#ifdef __AVX2__
-
-enum { VECTORS = 8 };
-
-// A block's weights as bytes, in the order of ``place``: 8 bits are two times 4, low and high, since no 16 bits hold
-// the sum of two products of 8 by 8.
-UNROLLED void unpack(__m256i *w, const uint8_t *from, const size_t bits, const size_t block) {
-  const __m256i low = _mm256_set1_epi8(15);
-  if (bits == 4 && block == 32) {
-    const __m128i both = _mm_loadu_si128((const __m128i *)from);
-    w[0] = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), low);
-    return;
-  }
-  for (size_t i = 0; i < block * bits / 256; ++i) {
-    const __m256i both = _mm256_loadu_si256((const __m256i *)from + i);
-    w[2 * i] = _mm256_and_si256(both, low);
-    w[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-  }
-}
-
-// The product of a block's weights and activations, in parts; 16 bits hold 8 pairs of products of 15 by 127.
-UNROLLED __m256 dot(const __m256i *w, const int8_t *x, const size_t bits, const size_t block) {
-  const __m256i *values = (const __m256i *)x;
-  const size_t apart = bits / 4;
-  __m256i sums[2] = {};
-  for (size_t i = 0; i < block / 32; ++i) {
-    const __m256i value = _mm256_loadu_si256(values + i);
-    for (size_t half = 0; half < apart; ++half) {
-      const __m256i pairs = _mm256_maddubs_epi16(w[apart * i + half], value);
-      sums[half] = i ? _mm256_add_epi16(sums[half], pairs) : pairs;
-    }
-  }
-  __m256i total = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(1));
-  if (bits == 8) total = _mm256_add_epi32(total, _mm256_madd_epi16(sums[1], _mm256_set1_epi16(16)));
-  return _mm256_cvtepi32_ps(total);
-}
-
-static inline float sum(__m256 lanes) {
-  __m128 s = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
-  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-// y for one row of weights and ``count`` tokens
-UNROLLED void tile(const Product *p, size_t row, size_t first, const size_t count, const size_t bits,
-                   const size_t block) {
-  const size_t bytes = block * bits / 8;
-  const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
-  __m256 y[TOGETHER] = {};
-  for (size_t b = 0; b < p->blocks; b += BLOCKS) {
-    float factors[TOGETHER][BLOCKS];
-    __m256 scale, zero;
-    take_scales(p, row, b, bits, &scale, &zero);
-    for (size_t t = 0; t < count; ++t) {
-      _mm256_storeu_ps(factors[t], _mm256_mul_ps(scale, _mm256_loadu_ps(steps + t * p->stride + b)));
-      y[t] -= _mm256_mul_ps(_mm256_mul_ps(scale, zero), _mm256_loadu_ps(sums + t * p->stride + b));
-    }
-    const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
-    for (size_t i = 0; i < end; ++i) {
-      __m256i w[VECTORS];
-      const uint8_t *from = p->weights + (row * p->blocks + b + i) * bytes;
-      for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line + AHEAD, 0, 2);
-      unpack(w, from, bits, block);
-      const int8_t *x = p->integers + first * p->k + (b + i) * block;
-      for (size_t t = 0; t < count; ++t) y[t] += dot(w, x + t * p->k, bits, block) * factors[t][i];
-    }
-  }
-  for (size_t t = 0; t < count; ++t) p->y[(first + t) * p->n + row] = sum(y[t]);
-}
-
-#elif defined(__aarch64__)
+#ifdef __aarch64__
 
 // total += w · x, four products to a lane. Without the dot product of ARMv8.2, 16 bits hold the sum of two products.
 static inline int32x4_t dot(int32x4_t total, int8x16_t w, int8x16_t x) {

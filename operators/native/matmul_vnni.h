@@ -1,15 +1,20 @@
-// What matmul_loops.c computes with on a processor that has AVX-512 VNNI: rows of weights are the lanes of a vector, for one
-// token and for many, so that a block's exact product is scaled once and not part by part.
+// What matmul_loops.c computes with on a processor that has AVX-512 VNNI.
 
 #pragma once
-#include <stdlib.h>
 
 enum {
-  VECTORS = 2,   // of a block's weights
-  ROWS_ONE = 8,  // of weights, for a token: a row a lane
-  PANEL = 16,    // of weights, for many tokens, likewise
-  SOON = 3,      // times ROWS_ONE rows: eight rows side by side are not what a processor foresees
+  VECTORS = 2,           // of a block's weights
+  PANEL = 16,            // rows of weights, for many tokens
+  PANEL_COLUMNS = 4096,  // of them at a time
+  SPREAD = 1,            // they are packed there as they are
+  SOON = 3,              // times ROWS_ONE rows: eight rows side by side are not what a processor foresees
+  SHARE = 1,             // tokens without a panel that share what is unpacked
+  MOST = TOGETHER,       // tokens that share what is read of a panel
+  MOST_BYTES = TOGETHER,
 };
+
+// For how many tokens a panel pays: their scales are fewer, if blocks are large.
+UNROLLED size_t pays(const size_t bits, const size_t block) { return block * bits > 256 ? 3 : 2; }
 
 // A block's weights as bytes, in the order of ``place``; a block of 32 fills half a vector, and zeros the other.
 UNROLLED void unpack(__m512i *w, const uint8_t *from, const size_t bits, const size_t block) {
@@ -39,8 +44,8 @@ UNROLLED __m512i add_four(const __m512i *v) {
 }
 
 // A block of ROWS_ONE rows of weights times that of a token, exactly, a row a lane.
-UNROLLED __m256i dots(const uint8_t *const *from, size_t offset, const int8_t *x, const size_t bits,
-                      const size_t block) {
+UNROLLED __m256i dot(const uint8_t *const *from, size_t offset, const int8_t *x, const size_t bits,
+                     const size_t block) {
   const __m512i none = _mm512_setzero_si512();
   __m512i total[ROWS_ONE], q, r;
   if (block == 32) {  // two rows a vector
@@ -80,25 +85,12 @@ UNROLLED __m256i dots(const uint8_t *const *from, size_t offset, const int8_t *x
                           _mm256_permute2x128_si256(first, second, 0x31));
 }
 
-// Rows become columns.
-UNROLLED void transpose_eight(__m256 *v) {
-  __m256 a[8], b[8];
-  for (size_t i = 0; i < 8; i += 2) {
-    a[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
-    a[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
-  }
-  for (size_t i = 0; i < 8; i += 4)
-    for (size_t j = 0; j < 2; ++j) {
-      b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
-      b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
-    }
-  for (size_t i = 0; i < 4; ++i) {
-    v[i] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x20);
-    v[i + 4] = _mm256_permute2f128_ps(b[i], b[i + 4], 0x31);
-  }
+UNROLLED void dots(const uint8_t *const *from, size_t offset, const int8_t *x, size_t k, const size_t count,
+                   const size_t bits, const size_t block, __m256i *found) {
+  for (size_t t = 0; t < count; ++t) found[t] = dot(from, offset, x + t * k, bits, block);
 }
 
-// Likewise, of 32 bits.
+// Rows become columns, of 32 bits.
 UNROLLED void transpose_sixteen(__m512i *v) {
   __m512i a[16], b[16];
   for (size_t i = 0; i < 16; i += 2) {
@@ -121,59 +113,16 @@ UNROLLED void transpose_sixteen(__m512i *v) {
   }
 }
 
-// The scales of ROWS_ONE rows in blocks b to b + BLOCKS, and these times the zero points: a block a vector, a row a lane.
-UNROLLED void take_columns(const Product *p, size_t row, size_t b, const size_t bits, __m256 *scales, __m256 *shifts) {
-  for (size_t r = 0; r < ROWS_ONE; ++r) {
-    take_scales(p, row + r < p->n ? row + r : p->n - 1, b, bits, scales + r, shifts + r);
-    shifts[r] = _mm256_mul_ps(scales[r], shifts[r]);
-  }
-  transpose_eight(scales);
-  transpose_eight(shifts);
-}
-
-// y for ROWS_ONE rows of weights, as far as there are, and one token
-UNROLLED void one_token(const Product *p, size_t row, size_t token, const size_t bits, const size_t block) {
-  const size_t bytes = block * bits / 8, row_bytes = p->blocks * bytes;
-  const float *steps = p->steps + token * p->stride, *sums = p->sums + token * p->stride;
-  const int8_t *x = p->integers + token * p->k;
-  const uint8_t *from[ROWS_ONE];
-  for (size_t r = 0; r < ROWS_ONE; ++r) from[r] = p->weights + (row + r < p->n ? row + r : p->n - 1) * row_bytes;
-  const uint8_t *later = p->weights + (row + SOON * ROWS_ONE) * row_bytes;
-  __m256 y = _mm256_setzero_ps();
-  for (size_t b = 0; b < p->blocks; b += BLOCKS) {
-    __m256 scales[BLOCKS], shifts[BLOCKS];
-    take_columns(p, row, b, bits, scales, shifts);
-    const size_t end = p->blocks - b < BLOCKS ? p->blocks - b : BLOCKS;
-    for (size_t i = 0; i < end; ++i) {
-      const size_t at = (b + i) * bytes;
-      for (size_t line = 0; line < ROWS_ONE * bytes; line += 64)
-        __builtin_prefetch(later + at * ROWS_ONE + line, 0, 2);
-      const __m256 whole = _mm256_cvtepi32_ps(dots(from, at, x + (b + i) * block, bits, block));
-      y = _mm256_fnmadd_ps(shifts[i], _mm256_set1_ps(sums[b + i]), y);
-      y = _mm256_fmadd_ps(whole, _mm256_mul_ps(scales[i], _mm256_set1_ps(steps[b + i])), y);
-    }
-  }
-  const size_t count = p->n - row < ROWS_ONE ? p->n - row : ROWS_ONE;
-  _mm256_mask_storeu_ps(p->y + token * p->n + row, (__mmask8)((1u << count) - 1), y);
-}
-
-// PANEL rows of weights, packed as they are: four bytes of each row a vector. ``weights`` [row_bytes / 4, PANEL, 4],
-// ``scales`` and ``shifts`` [blocks, PANEL].
-typedef struct Panel {
-  uint8_t *weights;
-  float *scales, *shifts;
-} Panel;
-
 // The scales of PANEL rows, and these times the zero points: a block a vector, a row a lane.
-UNROLLED void fill_scales(const Panel *to, const Product *p, size_t row, const size_t bits) {
+UNROLLED void fill_scales(const Panel *to, const Product *p, const size_t bits) {
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m512i nibbles = _mm512_and_si512(_mm512_slli_epi32(lanes, 2), _mm512_set1_epi32(31));
-  for (size_t b = 0; b < p->blocks; b += PANEL) {
-    const size_t count = p->blocks - b < PANEL ? p->blocks - b : PANEL, bytes = (count * bits + 7) / 8;
+  for (size_t b = to->begin; b < to->end; b += PANEL) {
+    const size_t count = to->end - b < PANEL ? to->end - b : PANEL, bytes = (count * bits + 7) / 8;
     const __mmask16 there = (__mmask16)((1u << count) - 1), packed = (__mmask16)((1u << bytes) - 1);
     __m512i scales[PANEL], shifts[PANEL];
     for (size_t r = 0; r < PANEL; ++r) {
-      const size_t at = row + r < p->n ? row + r : p->n - 1;
+      const size_t at = to->row + r < p->n ? to->row + r : p->n - 1;
       const __m128i zeros = _mm_maskz_loadu_epi8(packed, p->zeros + at * p->zero_bytes + b * bits / 8);
       __m512i whole;
       if (bits == 8) {
@@ -192,41 +141,45 @@ UNROLLED void fill_scales(const Panel *to, const Product *p, size_t row, const s
     transpose_sixteen(scales);
     transpose_sixteen(shifts);
     for (size_t i = 0; i < count; ++i) {
-      _mm512_storeu_si512(to->scales + (b + i) * PANEL, scales[i]);
-      _mm512_storeu_si512(to->shifts + (b + i) * PANEL, shifts[i]);
+      _mm512_storeu_si512(to->scales + (b - to->begin + i) * PANEL, scales[i]);
+      _mm512_storeu_si512(to->shifts + (b - to->begin + i) * PANEL, shifts[i]);
     }
   }
 }
 
-UNROLLED void fill(const Panel *to, const Product *p, size_t row, const size_t bits, const size_t block) {
-  const size_t row_bytes = p->blocks * block * bits / 8;
-  fill_scales(to, p, row, bits);
-  const uint8_t *from[PANEL];
-  for (size_t r = 0; r < PANEL; ++r) from[r] = p->weights + (row + r < p->n ? row + r : p->n - 1) * row_bytes;
-  const uint8_t *later = p->weights + (row + PANEL) * row_bytes;
-  for (size_t at = 0; at < row_bytes; at += 64) {
-    const size_t left = row_bytes - at, count = left < 64 ? left / 4 : PANEL;
+UNROLLED void fill(const Panel *to, const Product *p, const size_t bits, const size_t block) {
+  const size_t bytes = block * bits / 8, row_bytes = p->blocks * bytes, end = (to->end - to->begin) * bytes;
+  fill_scales(to, p, bits);
+  const uint8_t *from[PANEL], *later = p->weights + (to->row + PANEL) * row_bytes + to->begin * bytes * PANEL;
+  for (size_t part = 0; part < PANEL; part += ROWS_ONE) rows_from(p, to->row + part, row_bytes, from + part);
+  for (size_t at = 0; at < end; at += 64) {
+    const size_t count = end - at < 64 ? (end - at) / 4 : PANEL;
     const __mmask16 there = (__mmask16)((1u << count) - 1);
     __m512i v[PANEL];
     for (size_t r = 0; r < PANEL; ++r) {
       __builtin_prefetch(later + at * PANEL + 64 * r, 0, 2);
-      v[r] = _mm512_maskz_loadu_epi32(there, from[r] + at);
+      v[r] = _mm512_maskz_loadu_epi32(there, from[r] + to->begin * bytes + at);
     }
     transpose_sixteen(v);
     for (size_t i = 0; i < count; ++i) _mm512_storeu_si512(to->weights + (at + 4 * i) * PANEL, v[i]);
   }
 }
 
-// y for a panel and ``count`` tokens: for each of them what one_token does, in its order, so that no bit differs.
-UNROLLED void tokens(const Panel *panel, const Product *p, size_t row, size_t first, const size_t count,
-                     const size_t bits, const size_t block) {
+// y for a panel and ``count`` tokens: for each of them what few_tokens does, in its order, so that no bit differs.
+UNROLLED void tokens(const Panel *panel, const Product *p, size_t first, const size_t count, const size_t bits,
+                     const size_t block) {
   const size_t bytes = block * bits / 8;
   const float *steps = p->steps + first * p->stride, *sums = p->sums + first * p->stride;
   const __m512i low = _mm512_set1_epi8(15);
+  const size_t left = p->n - panel->row;
+  const __mmask16 rows = left < PANEL ? (__mmask16)((1u << left) - 1) : 0xffff;
+  float *to = p->y + first * p->n + panel->row;
   __m512 y[TOGETHER];
-  for (size_t t = 0; t < count; ++t) y[t] = _mm512_setzero_ps();
-  for (size_t b = 0; b < p->blocks; ++b) {
-    const uint8_t *from = panel->weights + b * bytes * PANEL;
+  for (size_t t = 0; t < count; ++t)
+    y[t] = panel->begin ? _mm512_maskz_loadu_ps(rows, to + t * p->n) : _mm512_setzero_ps();
+  for (size_t b = panel->begin; b < panel->end; ++b) {
+    const size_t here = b - panel->begin;
+    const uint8_t *from = panel->weights + here * bytes * PANEL;
     const int8_t *x = p->integers + first * p->k + b * block;
     __m512i total[TOGETHER];
     for (size_t t = 0; t < count; ++t) total[t] = _mm512_setzero_si512();
@@ -246,38 +199,13 @@ UNROLLED void tokens(const Panel *panel, const Product *p, size_t row, size_t fi
         total[t] = _mm512_dpbusd_epi32(total[t], high, _mm512_set1_epi32(four));
       }
     }
-    const __m512 scale = _mm512_loadu_ps(panel->scales + b * PANEL), shift = _mm512_loadu_ps(panel->shifts + b * PANEL);
+    const __m512 scale = _mm512_loadu_ps(panel->scales + here * PANEL);
+    const __m512 shift = _mm512_loadu_ps(panel->shifts + here * PANEL);
     for (size_t t = 0; t < count; ++t) {
       y[t] = _mm512_fnmadd_ps(shift, _mm512_set1_ps(sums[t * p->stride + b]), y[t]);
       const __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(steps[t * p->stride + b]));
       y[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[t]), factor, y[t]);
     }
   }
-  const __mmask16 rows = p->n - row < PANEL ? (__mmask16)((1u << (p->n - row)) - 1) : 0xffff;
-  for (size_t t = 0; t < count; ++t) _mm512_mask_storeu_ps(p->y + (first + t) * p->n + row, rows, y[t]);
-}
-
-// Token by token a result is the same whichever other tokens there are. Many share what is unpacked of the weights; where
-// there is no memory for that, each unpacks its own.
-UNROLLED void rows(const Product *p, size_t i, const size_t bits, const size_t block) {
-  const size_t begin = i * ROWS_A_PRODUCT, end = begin + ROWS_A_PRODUCT < p->n ? begin + ROWS_A_PRODUCT : p->n;
-  const size_t columns = PANEL * p->blocks, bytes = block * bits / 8;
-  const size_t few = block * bits > 256 ? 3 : 2;  // for which a panel pays: their scales are fewer, if blocks are large
-  uint8_t *scratch = p->tokens < few ? NULL : aligned_alloc(64, columns * (bytes + 2 * sizeof(float)));
-  if (!scratch) {
-    for (size_t token = 0; token < p->tokens; ++token)
-      for (size_t row = begin; row < end; row += ROWS_ONE) one_token(p, row, token, bits, block);
-    return;
-  }
-  float *scales = (float *)(scratch + columns * bytes);
-  const Panel panel = {scratch, scales, scales + columns};
-  for (size_t row = begin; row < end; row += PANEL) {
-    fill(&panel, p, row, bits, block);
-    size_t first = 0;
-    for (; first + TOGETHER <= p->tokens; first += TOGETHER) tokens(&panel, p, row, first, TOGETHER, bits, block);
-    for (; first + FEW <= p->tokens; first += FEW) tokens(&panel, p, row, first, FEW, bits, block);
-    for (; first + PAIR <= p->tokens; first += PAIR) tokens(&panel, p, row, first, PAIR, bits, block);
-    for (; first < p->tokens; ++first) tokens(&panel, p, row, first, 1, bits, block);
-  }
-  free(scratch);
+  for (size_t t = 0; t < count; ++t) _mm512_mask_storeu_ps(to + t * p->n, rows, y[t]);
 }

@@ -6,7 +6,7 @@ import hashlib
 import platform
 from pathlib import Path
 
-__version__ = "1.8.0"
+__version__ = "1.9.0"
 
 # By Linux's name of the processor.
 LIBRARIES = {"x86_64": "olivepress_lora.so", "aarch64": "olivepress_lora.aarch64.so"}

@@ -20,6 +20,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.params import (
     Finetune,
     Params,
+    Quantize,
     Target,
     check_name,
     load_params,
@@ -370,9 +371,12 @@ def leaves(data: Any, key: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 
 
 def test_every_value_has_a_type_and_every_key_is_known_and_needed(write, plain):
-    optional = {("finetune", name) for name, field in Finetune.model_fields.items() if not field.is_required()}
-    optional |= {
-        ("targets", "cpu-int4", name) for name, field in Target.model_fields.items() if not field.is_required()
+    typed = {("finetune",): Finetune, ("quantize",): Quantize, ("targets", "cpu-int4"): Target}
+    optional = {
+        (*section, name)
+        for section, model in typed.items()
+        for name, field in model.model_fields.items()
+        if not field.is_required()
     }
     keys = list(leaves(plain))
 

@@ -1,9 +1,13 @@
 """What costs were measured on, and costs as plots: beside results/cost, and like it never an output of a stage."""
 
+import fcntl
 import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ def record_machine(cost: Path) -> None:
 
     facts/…: processor and GPU, by stage. time/ and speed/: seconds and tokens per second of every stage whose cost is
     there, in the order in which they ran, for `dvc plots`. No metrics: `dvc metrics` has numbers of the stages only.
+    Stages that run side by side may end at the same time: they write the tables one after the other.
     """
     folder = next((parent for parent in cost.parents if parent.name == "cost"), None)
     if folder is None:
@@ -26,11 +31,32 @@ def record_machine(cost: Path) -> None:
     gpu = {"gpu": cuda.get_device_name()} if cuda else {}
     facts = {"machine": platform.machine(), "processor": processor(), "cpus": os.cpu_count(), **gpu}
     write_json(machine / "facts" / cost.relative_to(folder), facts)
-    files = sorted(folder.rglob("*.json"), key=lambda path: path.stat().st_mtime)
-    costs = {" ".join(path.relative_to(folder).with_suffix("").parts): json.loads(path.read_bytes()) for path in files}
-    for place, column, key in (("time", "seconds", "seconds"), ("speed", "tokens_per_second", SPEED)):
-        rows = [(stage, found[key]) for stage, found in costs.items() if key in found]
-        write_csv(machine / place / f"{column}.csv", ("stage", column), rows)
+    with _alone(machine):
+        costs = _costs(folder)
+        for place, column, key in (("time", "seconds", "seconds"), ("speed", "tokens_per_second", SPEED)):
+            rows = [(stage, found[key]) for stage, found in costs.items() if key in found]
+            write_csv(machine / place / f"{column}.csv", ("stage", column), rows)
+
+
+def _costs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> its cost, in the order in which they ran; DVC removes a stage's cost while another reads them."""
+    found = []
+    for path in folder.rglob("*.json"):
+        with suppress(FileNotFoundError):
+            found.append((path.stat().st_mtime, path, json.loads(path.read_bytes())))
+    found.sort(key=itemgetter(0))
+    return {" ".join(path.relative_to(folder).with_suffix("").parts): cost for _, path, cost in found}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time is within; the lock is the folder's own and goes with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def processor() -> str:

@@ -4,6 +4,7 @@ import csv
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,10 +57,11 @@ def atomic_output(path: Path, *, keep_partial: bool = False) -> Iterator[Path]:
             raise_handles()  # to remove a folder takes some, and their lack may be why the block fails
             remove(scratch)
         raise
-    # A folder cannot be renamed over a full one, so the old one steps aside first.
     old = path.parent / f".{path.name}.old"
     remove(old)
-    if path.exists() or path.is_symlink():
+    # A folder cannot be renamed over a full one, nor a file over a folder, so the old one steps aside first. A file
+    # takes a file's place at once: who reads it meanwhile has one of the two.
+    if (path.is_dir() and not path.is_symlink()) or (scratch.is_dir() and os.path.lexists(path)):
         path.rename(old)
     scratch.rename(path)
     remove(old)

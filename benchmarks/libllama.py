@@ -6,16 +6,18 @@ own defaults fill it. They are passed in memory, so one that is larger than the 
 
 import ctypes as c
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from olivepress.core.errors import PressError
 
 if TYPE_CHECKING:
+    import gguf
     import numpy as np
 
 # llama.h, enum llama_ftype
@@ -106,21 +108,22 @@ def quantize(folder: Path, source: Path, out: Path, kind: str, threads: int) -> 
         raise PressError(f"{out.name}: llama.cpp's quantizer gave {failed}.")
 
 
-# a projection of a Llama in a checkpoint -> in a GGUF file
+# a projection in a checkpoint, of a Llama or of a Phi-3 -> in a GGUF file
 PROJECTIONS = {
-    **{f"{name}_proj": f"attn_{name}" for name in "qkv"},
+    **{f"{name}_proj": f"attn_{name}" for name in ("q", "k", "v", "qkv")},
     "o_proj": "attn_output",
     **{f"{name}_proj": f"ffn_{name}" for name in ("gate", "up", "down")},
+    "gate_up_proj": "ffn_up",
 }
 
 
-def write_adapter(source: Path, out: Path) -> None:
-    """A PEFT adapter of a Llama as a GGUF file in float16, for its speed alone: rows of q and k stay as in PyTorch."""
+def write_adapter(source: Path, out: Path, architecture: str = "llama") -> None:
+    """A PEFT adapter as a GGUF file in float16, for its speed alone: rows of a Llama's q and k stay as in PyTorch."""
     import gguf
     import numpy as np
     from safetensors.numpy import load_file
 
-    writer = gguf.GGUFWriter(out, "llama")
+    writer = gguf.GGUFWriter(out, architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     alpha = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
@@ -129,6 +132,71 @@ def write_adapter(source: Path, out: Path) -> None:
         *_, layer, _, projection, side, _ = name.split(".")
         kind = "lora_a" if side == "lora_A" else "lora_b"
         writer.add_tensor(f"blk.{layer}.{PROJECTIONS[projection]}.weight.{kind}", array.astype(np.float16))
+    _write(writer)
+
+
+# other tensors of a Phi-3
+OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+
+
+def write_phi3(source: Path, out: Path) -> None:
+    """A float16 checkpoint of tools/make_random.py with the architecture phi3 as a GGUF file, tokenizer and all."""
+    import gguf
+    import numpy as np
+    from safetensors import safe_open
+
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    heads = config["num_attention_heads"]
+    writer = gguf.GGUFWriter(out, "phi3")
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_dimension_count(config["hidden_size"] // heads)
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    _add_tokenizer(writer, source, config)
+    if scaling := config.get("rope_scaling"):
+        most, original = config["max_position_embeddings"], config["original_max_position_embeddings"]
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(most / original) / math.log(original)))
+        for kind in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{kind}.weight", np.array(scaling[f"{kind}_factor"], np.float32))
+    for shard in sorted(source.glob("*.safetensors")):
+        with safe_open(shard, "np") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                module = name.removesuffix(".weight")
+                known = OUTSIDE.get(module)
+                if not known:  # model.layers.N.…
+                    _, _, layer, *_, last = module.split(".")
+                    known = f"blk.{layer}.{NORMS.get(last) or PROJECTIONS[last]}"
+                array = file.get_tensor(name)
+                writer.add_tensor(f"{known}.weight", array.astype(np.float32) if array.ndim == 1 else array)
+    _write(writer)
+
+
+def _add_tokenizer(writer: "gguf.GGUFWriter", source: Path, config: dict[str, Any]) -> None:
+    """A byte-level BPE, split as GPT-2's is."""
+    import gguf
+
+    tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    special = {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    tokens = {**{number: token for token, number in tokenizer["model"]["vocab"].items()}, **special}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([tokens[number] for number in range(config["vocab_size"])])
+    normal, control = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
+    writer.add_token_types([control if number in special else normal for number in range(config["vocab_size"])])
+    writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(config["bos_token_id"])
+    writer.add_eos_token_id(config["eos_token_id"])
+
+
+def _write(writer: "gguf.GGUFWriter") -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

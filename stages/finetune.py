@@ -22,6 +22,7 @@ from olivepress.finetune.parallel import PARALLEL
 @click.option("--beta", type=Number(0, 1000, min_open=True), default=0.1, help="dpo: how far it may go from the base.")
 @click.option("--train-on", type=click.Choice(["answers", "all"]), default="answers", help="Tokens that count.")
 @click.option("--packing/--no-packing", default=False, help="Short rows share a sequence, unseen by one another.")
+@click.option("--group-by-length/--no-group-by-length", default=False, help="Rows of a step are about as long.")
 @click.option("--rank", type=click.IntRange(1, 1024), default=64)
 @click.option("--alpha", type=Number(0, min_open=True), default=16)
 @click.option("--rank-pattern", default="", help="Other ranks of some modules: q_proj=8, layers.0.o_proj=4.")

@@ -265,6 +265,7 @@ class Finetune(Section):
     beta: Annotated[float, Field(gt=0, le=1000)] = 0.1
     train_on: Literal["answers", "all"] = "answers"
     packing: bool = False
+    group_by_length: bool = False
     target_modules: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_modules)]
     rank: Annotated[int, Field(ge=1, le=1024)] = 64
     alpha: Annotated[float, Field(gt=0)] = 16

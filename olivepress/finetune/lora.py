@@ -43,6 +43,7 @@ class LoraSettings:
 
     ``method``: sft, on answers (cross entropy), or dpo, on preferences, with its ``beta``. ``train_on``: answers or all
     tokens. ``packing``: rows share sequences of ``sequence_length`` tokens, and ``batch_size`` counts these.
+    ``group_by_length``: rows of one step are about as long, so that there is little padding.
     ``target_modules``: "default" (Olive's for the architecture), "all-linear", or names joined by commas.
     ``rank_pattern`` and ``alpha_pattern``: "q_proj=8, o_proj=4". ``rslora``: scale by alpha / sqrt(rank).
     ``sequence_length`` in tokens; longer rows are cut. ``batch_size`` is of a whole step, shared out among
@@ -70,6 +71,7 @@ class LoraSettings:
     beta: float = 0.1
     train_on: str = "answers"
     packing: bool = False
+    group_by_length: bool = False
     rank_pattern: str = ""
     alpha_pattern: str = ""
     rslora: bool = False

@@ -10,13 +10,15 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from olivepress.finetune.by_length import ByLength
+
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from olivepress.finetune.lora import LoraSettings
 
 
-class PreparedDPO(DPOTrainer):
+class PreparedDPO(ByLength, DPOTrainer):
     """trl's trainer on rows that are token ids already; it would tokenize texts with a template that it finds."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:

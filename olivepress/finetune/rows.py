@@ -100,6 +100,13 @@ def pack(rows: list[Row], length: int) -> list[Row]:
     return pack_dataset(Dataset.from_list(rows), length, strategy="bfd").to_list()
 
 
+def length(row: Row) -> int:
+    """Tokens of a row, of a pack of them, or of the longer half of a preference."""
+    if "input_ids" in row:
+        return len(row["input_ids"])
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
 def collate(batch: list[Row], padding: int, *, logits_to_keep: bool = False) -> "dict[str, torch.Tensor]":
     """A batch [rows, tokens], padded on the right with the token ``padding``.
 

@@ -15,9 +15,10 @@ from transformers.loss.loss_utils import ForCausalLMLoss
 
 from olivepress.core.errors import PressError
 from olivepress.finetune.best_adapter import BestAdapter
+from olivepress.finetune.by_length import ByLength
 from olivepress.finetune.finite_loss import FiniteLoss
 from olivepress.finetune.lora import LoraSettings, training_arguments
-from olivepress.finetune.rows import IGNORED, Row, collate, counted, following, pack
+from olivepress.finetune.rows import IGNORED, Row, collate, counted, following, length, pack
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -37,7 +38,7 @@ class Watched(transformers.TrainerCallback):
             self.watch({**(logs or {}), "step": state.global_step})
 
 
-class AnswerTrainer(transformers.Trainer):
+class AnswerTrainer(ByLength):
     """Losses are means over the tokens that count, of a whole step or of all held-out rows.
 
     transformers' own evaluation is a mean of batches, whatever number of tokens each has, and shares the rows out among
@@ -95,12 +96,12 @@ def train(
     # FiniteLoss before BestAdapter: what it looks at are the last weights
     callbacks = [FiniteLoss(), BestAdapter(settings.early_stopping), *([Watched(watch)] if watch else [])]
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    to_train, held_out = rows
     if settings.method == "dpo":
         from olivepress.finetune.preferences import preference_trainer
 
         trainer = preference_trainer(model, rows, settings, tokenizer, arguments, padding, callbacks)
     else:
-        to_train, held_out = rows
         if settings.packing:
             to_train = pack(to_train, settings.sequence_length)
             check_packing(model, to_train, padding)
@@ -115,6 +116,8 @@ def train(
             compute_loss_func=answer_loss,
             callbacks=callbacks,
         )
+    if settings.group_by_length:
+        trainer.group_by_length([length(row) for row in to_train], settings.batch_size)
     trainer.train()
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(Path(arguments["output_dir"]) / "trainer_state.json"))

@@ -17,12 +17,16 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from olivepress.core import report
 from olivepress.tools.held_back import held_back, hold_back
 
+if TYPE_CHECKING:
+    from olivepress.tools.warm_stages import WarmStages
+
 OURS = "python -m stages."
+MADE = "models"  # where the stages' outputs go: in a clone that never ran there is none
 STAGES = "stages are looked at"  # behind their number, for the runner
 
 
@@ -46,12 +50,17 @@ def main() -> int:
 
     run._run = held
     arguments = sys.argv[1:]
+    warm = None
     if arguments[:1] == ["--jobs"]:
-        _side_by_side(int(arguments[1]))
+        warm = _side_by_side(int(arguments[1]))
         arguments = arguments[2:]
     if report.watched():
         _tell_how_many()
-    return dvc(arguments)
+    try:
+        return dvc(arguments)
+    finally:
+        if warm:
+            warm.end()
 
 
 def _tell_how_many() -> None:
@@ -68,7 +77,7 @@ def _tell_how_many() -> None:
     reproduce._reproduce = told
 
 
-def _side_by_side(jobs: int) -> None:
+def _side_by_side(jobs: int) -> "WarmStages | None":
     from olivepress.core.params import asks_for_cuda, read_params
     from olivepress.core.providers import CPU
     from olivepress.tools.room import room
@@ -82,7 +91,10 @@ def _side_by_side(jobs: int) -> None:
     places = (lambda: jobs) if jobs else (lambda: room(root, on_gpu=on_gpu))
     # forks of what has PyTorch loaded are safe on Linux; macOS's own libraries do not take them
     warm = WarmStages() if sys.platform == "linux" and not on_gpu else None
+    if warm and params["targets"] and not (root / MADE).exists():
+        warm.start()
     SideBySide(places, on_cpu, warm).install()
+    return warm
 
 
 if __name__ == "__main__":

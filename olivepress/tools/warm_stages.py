@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import resource_tracker
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import olivepress.core.stage  # noqa: F401 - for what it sets in the environment before PyTorch is loaded
@@ -35,13 +36,26 @@ class WarmStages:
         self._starting = threading.Lock()
         self._works = True
 
+    def start(self) -> None:
+        """Begin to load and return at once. ``run`` does so by itself, and waits; where this fails, it copes."""
+        with self._starting, suppress(OSError):
+            resource_tracker.ensure_running()
+            with held_back():
+                forkserver.ensure_running()
+
+    def end(self) -> None:
+        """No more stages come: DVC's end would wait for a server that is still loading, which has its output open."""
+        server = forkserver._forkserver._forkserver_pid
+        if server:
+            os.kill(server, signal.SIGKILL)
+
     def run(
         self, cmd: str, folder: Path, environment: dict[str, str], log: Path, told_to_end: Callable[[], bool]
     ) -> int | None:
         """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
 
         It appends what it prints to ``log``. What would end it is blocked from its first moment (held_back.py): the
-        server blocks it, which starts with the first, and its forks have that from it. ``told_to_end``: whether a
+        server blocks it from its start, and its forks have that from it. ``told_to_end``: whether a
         Ctrl-C came, also before there was a fork to get it.
         """
         words = shlex.split(cmd) if self._works and not SHELL & set(cmd) else []

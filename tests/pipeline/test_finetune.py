@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from olivepress.core.errors import PressError
 from olivepress.core.prepared import write_prepared
 from olivepress.export.peft_adapter import read_peft
 from olivepress.finetune.lora import finetune, target_modules
-from olivepress.finetune.rows import collate, encode, pack
+from olivepress.finetune.rows import collate, encode, length, pack
 from olivepress.modeling.dequantize import load_model
 
 ROWS = travel(36)
@@ -175,6 +176,47 @@ def test_packed_training_sees_every_row_and_the_same_adapter_comes_again(tmp_pat
         training = finetune(TINY, TRAIN, HELD_OUT, tmp_path / name, wanted)
     assert training.metrics()["held_out_loss"]["best"] < training.metrics()["held_out_loss"]["before"] - 0.1
     assert same(tmp_path / "one", tmp_path / "two")
+
+
+def drawn(monkeypatch, collator: tuple[Any, str], out: Path, sides: tuple[list, list], **changes: Any) -> list[list]:
+    """The rows of each step of a training, as ``collator`` gets them; it evaluates before and after."""
+    steps, called, wanted = [], getattr(*collator), settings(sequence_length=128, **changes)
+
+    def watched(*arguments: Any, **named: Any) -> Any:
+        steps.append(next(rows for rows in arguments if isinstance(rows, list)))
+        return called(*arguments, **named)
+
+    monkeypatch.setattr(*collator, watched)
+    finetune(TINY, *sides, out, wanted)
+    held_out = -(-len(sides[1]) // wanted.batch_size)
+    return steps[held_out:-held_out]
+
+
+def test_rows_of_a_step_are_about_as_long_and_every_row_has_its_turn(tmp_path, monkeypatch):
+    from olivepress.finetune import trainer
+
+    rows, found = ROWS[:32], {}
+    for grouped in (False, True):
+        changes = {"steps": 16, "batch_size": 2, "eval_steps": 16, "group_by_length": grouped}
+        steps = drawn(monkeypatch, (trainer, "collate"), tmp_path / str(grouped), (rows, ROWS[32:]), **changes)
+        assert [len(step) for step in steps] == [2] * 16
+        assert sorted(row["input_ids"] for step in steps for row in step) == sorted(row.input_ids for row in rows)
+        found[grouped] = sum(len(step) * max(map(length, step)) for step in steps)
+    tokens = sum(len(row.input_ids) for row in rows)
+    assert found[True] - tokens < 0.75 * (found[False] - tokens), "padding"
+
+
+def test_preferences_are_grouped_by_the_longer_answer(tmp_path, monkeypatch):
+    from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+    pairs = preferences(36)
+    collator, found = (DataCollatorForPreference, "torch_call"), {}
+    for grouped in (False, True):
+        changes = {"method": "dpo", "batch_size": 2, "steps": 16, "eval_steps": 16, "group_by_length": grouped}
+        steps = drawn(monkeypatch, collator, tmp_path / str(grouped), (pairs[:32], pairs[32:]), **changes)
+        assert [len(step) for step in steps] == [2] * 16
+        found[grouped] = sum(2 * max(map(length, step)) - sum(map(length, step)) for step in steps)
+    assert found[True] < 0.75 * found[False], "padding"
 
 
 def test_a_model_whose_packed_rows_see_each_other_is_refused():

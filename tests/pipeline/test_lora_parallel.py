@@ -46,10 +46,15 @@ def alone(tmp_path_factory):
     return folder, *train(folder, settings())
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_what_one_does(alone, tmp_path, parallel):
+@pytest.mark.parametrize(("parallel", "grouped"), [("ddp", False), ("fsdp", True)], ids=["ddp", "fsdp, by length"])
+def test_two_processes_train_what_one_does(alone, tmp_path, parallel, grouped):
     folder, weights, expected = alone
-    found, training = train(tmp_path / "adapter", settings(processes=2, parallel=parallel))
+    changes = {}
+    if grouped:
+        changes = {"group_by_length": True, "sequence_length": 128, "batch_size": 2, "learning_rate": 2e-2}
+        folder = tmp_path.with_name(f"{tmp_path.name}-alone") / "adapter"
+        weights, expected = train(folder, settings(**changes))
+    found, training = train(tmp_path / "adapter", settings(processes=2, parallel=parallel, **changes))
     assert found.keys() == weights.keys()
     moved = max(weight.abs().max().item() for name, weight in weights.items() if "lora_B" in name)
     assert moved > 0.02  # it did learn: B starts at zero

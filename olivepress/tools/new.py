@@ -280,6 +280,7 @@ finetune:
   dropout: 0.05
   steps: {steps}  # about three times through the data
   batch_size: {batch}
+  group_by_length: true  # rows of a step are about as long, so that little of it is padding
   learning_rate: {rate}  # smaller models take larger ones; lower it if the held-out loss rises
   schedule: linear  # to zero at the last step
   warmup_ratio: 0.05

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from itertools import combinations
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,11 @@ import pytest
 import yaml
 from processes import begin, folder_of
 
-from olivepress.tools import room
+from olivepress.tools import dvc_start, room
 from olivepress.tools.run import Outcome, repro
 from olivepress.tools.screen import Lines
+from olivepress.tools.side_by_side import SideBySide
+from olivepress.tools.warm_stages import WarmStages
 
 ROOT = Path(__file__).parents[2]
 # Writes when it began and ended; --meet waits for another's begin, --do says how it goes on.
@@ -374,6 +377,38 @@ def test_without_a_server_they_are_started_as_others_are(warm: Project, monkeypa
     outcome = run()
     assert (outcome.status, set(outcome.ran)) == (0, {"prepare", "quantize"})
     assert not eval((warm.folder / "prepare.out").read_text())["torch"]
+
+
+def test_pytorch_is_loaded_at_once_where_nothing_was_made_yet(project: Project, monkeypatch) -> None:
+    started = []
+
+    def start(self: WarmStages) -> None:
+        started.append(self)
+
+    monkeypatch.setattr(WarmStages, "start", start)
+    monkeypatch.setattr(SideBySide, "install", lambda self: None)
+    assert dvc_start._side_by_side(2) is not None
+    assert not started, "no params: no pipeline of ours"
+    project.evaluations("here", "there")
+    warm = dvc_start._side_by_side(2)
+    assert started == [warm]
+    (project.folder / "models").mkdir()
+    dvc_start._side_by_side(2)
+    assert started == [warm], "perhaps nothing is to be made"
+
+
+def test_what_was_loaded_for_nothing_ends_with_the_run() -> None:
+    """By itself it would end when this process does, and whoever reads DVC's output waits for it."""
+    warm = WarmStages()
+    warm.end()
+    warm.start()
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    assert server.status() != psutil.STATUS_ZOMBIE
+    warm.end()
+    deadline = time.monotonic() + 30
+    while server.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

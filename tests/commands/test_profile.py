@@ -84,9 +84,9 @@ def test_dvc_exp_run_composes_the_chosen_profile(project, name):
 
 
 def test_an_edit_under_conf_is_composed_in_and_named(project):
-    edit(project / "conf/profile/tiny.yaml", "steps: 120", "steps: 70")
+    edit(project / "conf/profile/tiny.yaml", "steps: 150", "steps: 70")
     said = refresh(project)
-    assert said == "profile tiny: params.yaml composed from conf/:\n  finetune.steps: 120 before, 70 now"
+    assert said == "profile tiny: params.yaml composed from conf/:\n  finetune.steps: 150 before, 70 now"
     assert steps(project) == 70
     edit(project / "conf/config.yaml", "held_out: 0.15", "held_out: 0.2")
     assert "prepare.held_out: 0.15 before, 0.2 now" in refresh(project)
@@ -95,22 +95,22 @@ def test_an_edit_under_conf_is_composed_in_and_named(project):
 
 def test_an_edit_of_params_is_kept_and_named_until_params_are_asked_for(project):
     refresh(project)
-    edit(project / "params.yaml", "steps: 120", "steps: 30")
+    edit(project / "params.yaml", "steps: 150", "steps: 30")
     for _ in range(2):
         assert "params.yaml is kept as it was edited" in (said := refresh(project))
-        assert "finetune.steps: 30 params.yaml, 120 conf/" in said
+        assert "finetune.steps: 30 params.yaml, 150 conf/" in said
         assert steps(project) == 30
     edit(project / "conf/config.yaml", "held_out: 0.15", "held_out: 0.2")
     said = refresh(project)
     assert "prepare.held_out: 0.15 params.yaml, 0.2 conf/" in said, "it says that conf/'s edit was not composed in"
     assert steps(project) == 30
     done = CliRunner().invoke(profile.main, [])
-    assert "finetune.steps: 30 before, 120 now" in done.output
-    assert steps(project) == 120
+    assert "finetune.steps: 30 before, 150 now" in done.output
+    assert steps(project) == 150
 
 
 def test_a_committed_edit_of_params_is_kept_in_a_fresh_clone(project, tmp_path_factory):
-    edit(project / "params.yaml", "steps: 120", "steps: 30")
+    edit(project / "params.yaml", "steps: 150", "steps: 30")
     commit(project)
     clone = tmp_path_factory.mktemp("clone") / "clone"
     git(project, "clone", "-q", str(project), str(clone))
@@ -120,7 +120,7 @@ def test_a_committed_edit_of_params_is_kept_in_a_fresh_clone(project, tmp_path_f
 
 def test_an_edit_of_params_goes_with_the_profile_and_that_is_said(project):
     refresh(project)
-    edit(project / "params.yaml", "steps: 120", "steps: 30")
+    edit(project / "params.yaml", "steps: 150", "steps: 30")
     assert refresh(project, "phi-3.5-mini").endswith("; what was edited in it by hand is gone")
     assert steps(project) == 100
 
@@ -129,7 +129,7 @@ def test_other_values_hold_once(project):
     done = CliRunner().invoke(profile.main, ["finetune.steps=5", "profile=tiny"])
     assert done.exit_code == 0 and steps(project) == 5
     assert CliRunner().invoke(profile.main, []).exit_code == 0
-    assert steps(project) == 120
+    assert steps(project) == 150
 
 
 @pytest.mark.parametrize("name", ["../../evil", "huge", "", "tiny.yaml", "/etc/passwd", "$(touch PWNED)", "a b"])
@@ -146,18 +146,18 @@ def test_a_profile_that_is_none(project, name):
 @pytest.mark.parametrize(
     ("file", "old", "new", "said"),
     [
-        ("conf/profile/tiny.yaml", "steps: 120", "steps: many", "conf/profile/tiny.yaml:{line}: finetune.steps: found"),
-        ("conf/profile/tiny.yaml", "steps: 120", "stepz: 120", "Did you mean steps?"),
+        ("conf/profile/tiny.yaml", "steps: 150", "steps: many", "conf/profile/tiny.yaml:{line}: finetune.steps: found"),
+        ("conf/profile/tiny.yaml", "steps: 150", "stepz: 150", "Did you mean steps?"),
         (
             "conf/profile/tiny.yaml",
-            "steps: 120",
-            "steps: 0120",
-            "conf/profile/tiny.yaml:{line}: finetune.steps: 0120 is",
+            "steps: 150",
+            "steps: 0150",
+            "conf/profile/tiny.yaml:{line}: finetune.steps: 0150 is",
         ),
         (
             "conf/profile/tiny.yaml",
-            "  steps: 120",
-            "\tsteps: 120",
+            "  steps: 150",
+            "\tsteps: 150",
             "conf/profile/tiny.yaml:{line}: not valid YAML: a tab",
         ),
         ("conf/config.yaml", "held_out: 0.15", "held_out: 15", "conf/config.yaml:{line}: prepare.held_out: found 15"),
@@ -201,7 +201,7 @@ def test_params_with_conflict_markers_are_named_and_params_composes_them_afresh(
     with pytest.raises(PressError, match=r"params\.yaml:\d+: a merge conflict"):
         refresh(project)
     assert CliRunner().invoke(profile.main, []).exit_code == 0
-    assert steps(project) == 120
+    assert steps(project) == 150
 
 
 def test_a_profile_has_all_that_belongs_to_a_model():

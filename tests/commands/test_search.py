@@ -264,7 +264,7 @@ def test_a_time_that_is_too_short_for_a_trial(project):
 
 def test_params_edited_by_hand_are_refused(project):
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("steps: 120", "steps: 30"))
+    (project / "params.yaml").write_text(text.replace("steps: 150", "steps: 30"))
     done = search("--trials", "1")
     assert done.exit_code == 1 and "params.yaml: finetune.steps: not as profile tiny has it" in done.output
 

@@ -114,7 +114,7 @@ def test_the_check_takes_nothing_from_the_params_and_everything_waits_for_it(fre
 
 
 def test_make_repro_names_all_before_dvc(fresh, params):
-    text = params.replace("steps: 120", "steps: some").replace("bits: 4", "bits: 5")
+    text = params.replace("steps: 150", "steps: some").replace("bits: 4", "bits: 5")
     said = refused(fresh, text, sys.executable, "-m", "olivepress", "repro")
     assert "finetune.steps" in said and "quantize.bits" in said
 

@@ -319,7 +319,7 @@ def test_experiments_and_a_sweep_as_the_readme_has_them(one_adapter, tmp_path):
     assert tasks.count("Success") == 2, tasks
     rows = [line.split() for line in space.run("bash", "-c", show).stdout.splitlines()]
     algorithms_and_steps = sorted(tuple(row[2:4]) for row in rows if row and row[0] == "-")
-    assert algorithms_and_steps == [("awq", "120"), ("awq", "30"), ("rtn", "120")]
+    assert algorithms_and_steps == [("awq", "150"), ("awq", "30"), ("rtn", "150")]
 
 
 def test_the_artifact_can_be_fetched_by_name(workspace, tmp_path):

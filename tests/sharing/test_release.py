@@ -147,7 +147,7 @@ def test_the_provenance_names_files_inputs_commands_and_commit(released):
         assert inputs[name]["sha256"] == sha256(released.folder / name)
     assert inputs["source"]["gitCommit"] == released.run("git", "rev-parse", f"{TAG}~1").stdout.strip()
     assert build["internalParameters"]["commands"]["finetune@travel"].startswith("python -m stages.finetune --model")
-    assert build["externalParameters"]["params"]["finetune"]["steps"] == 120
+    assert build["externalParameters"]["params"]["finetune"]["steps"] == 150
 
 
 # --- what is refused
@@ -381,14 +381,14 @@ def test_a_signature_for_another_purpose_does_not_count(copy, released):
 
 
 def test_a_forged_statement_does_not_fit_its_signature(copy):
-    forge(copy, "sed -i 's/--steps 120/--steps 121/' provenance.json")
+    forge(copy, "sed -i 's/--steps 150/--steps 121/' provenance.json")
     assert "press@example.org's signature does not fit the file" in error(copy.run(*VERIFY, check=False))
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("sed -i 's/--steps 120/--steps 121/' provenance.json", "the command of finetune@"),
+        ("sed -i 's/--steps 150/--steps 121/' provenance.json", "the command of finetune@"),
         ("sed -i s/1.2.0/1.2.9/ provenance.json", "version is '1.2.9', expected '1.2.0'"),
         ('sed -i \'s/"gitCommit": "..../"gitCommit": "0000/\' provenance.json', "is not part of ft-for-travel"),
         ("echo {} > provenance.json", "not a SLSA provenance statement"),

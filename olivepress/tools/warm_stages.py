@@ -55,8 +55,8 @@ class WarmStages:
         """The exit status of ``cmd``, negative for a signal, when it has ended; None if it is to be run by a shell.
 
         It appends what it prints to ``log``. What would end it is blocked from its first moment (held_back.py): the
-        server blocks it from its start, and its forks have that from it. ``told_to_end``: whether a
-        Ctrl-C came, also before there was a fork to get it.
+        server blocks it from its start, and its forks have that from it. ``told_to_end``: whether a Ctrl-C came, also
+        before there was a fork to get it.
         """
         words = shlex.split(cmd) if self._works and not SHELL & set(cmd) else []
         if len(words) < 3 or words[:2] != ["python", "-m"] or words[2] not in MODULES:

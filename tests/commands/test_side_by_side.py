@@ -400,7 +400,6 @@ def test_pytorch_is_loaded_at_once_where_nothing_was_made_yet(project: Project, 
 def test_what_was_loaded_for_nothing_ends_with_the_run() -> None:
     """By itself it would end when this process does, and whoever reads DVC's output waits for it."""
     warm = WarmStages()
-    warm.end()
     warm.start()
     server = psutil.Process(forkserver._forkserver._forkserver_pid)
     assert server.status() != psutil.STATUS_ZOMBIE
